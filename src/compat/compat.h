@@ -1,0 +1,29 @@
+/*
+ * compat.h
+ *	  Every test of PG_VERSION_NUM and of a library's version lives here.
+ *
+ * The rest of the code includes this header and calls what it offers; no other
+ * file compares versions.
+ */
+#ifndef PST_COMPAT_H
+#define PST_COMPAT_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#if PG_VERSION_NUM < 150000
+#error "persistomata needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define PST_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "persistomata", .version = "0.1")
+#else
+#define PST_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+#endif							/* PST_COMPAT_H */

@@ -1,0 +1,74 @@
+/*
+ * config.c
+ *	  Defines the settings of persistomata.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "config/config.h"
+#include "utils/guc.h"
+
+char	   *pst_args = NULL;
+bool		pst_deliver = true;
+char	   *pst_headers = NULL;
+int			pst_max_chain = 100;
+int			pst_max_value = 64;
+int			pst_min_linger = 2;
+int			pst_naptime = 1000;
+int			pst_retention = 86400;
+int			pst_timer_retries = 10;
+int			pst_turn_interval = 3600;
+int			pst_turn_size = 256;
+
+void
+pst_config_init(void)
+{
+	DefineCustomStringVariable("persistomata.args",
+							   gettext_noop("The args, as jsonb, that guards and actions see during raw writes."),
+							   NULL, &pst_args, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("persistomata.deliver",
+							 gettext_noop("Whether this server delivers events to sinks."),
+							 gettext_noop("Turn it off in the configuration of a physical copy."),
+							 &pst_deliver, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("persistomata.headers",
+							   gettext_noop("A jsonb object that becomes the headers of each event, for example a traceparent."),
+							   NULL, &pst_headers, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.max_chain",
+							gettext_noop("The most hops that one chain of hard events may take."),
+							NULL, &pst_max_chain, 100, 1, 100000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.max_value",
+							gettext_noop("A column's value larger than this is left out of events."),
+							NULL, &pst_max_value, 64, 1, 1024 * 1024 - 1,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.min_linger",
+							gettext_noop("The least time between two cuts of the event log."),
+							NULL, &pst_min_linger, 2, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.naptime",
+							gettext_noop("The longest sleep of an idle worker."),
+							NULL, &pst_naptime, 1000, 100, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.retention",
+							gettext_noop("How long events are kept in the log after every route has passed them."),
+							NULL, &pst_retention, 86400, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.timer_retries",
+							gettext_noop("How often a failing timer is tried before it is parked."),
+							NULL, &pst_timer_retries, 10, 0, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.turn_interval",
+							gettext_noop("The ring of the event log turns at least this often while it is written."),
+							NULL, &pst_turn_interval, 3600, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.turn_size",
+							gettext_noop("The ring of the event log turns when its current slot is this big."),
+							NULL, &pst_turn_size, 256, 1, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("persistomata");
+}

@@ -1,0 +1,33 @@
+/*
+ * encode.h
+ *	  Events to bytes.  Pure: no I/O, no catalogs, no settings.
+ *
+ * Results are appended to a StringInfo of the caller's.
+ */
+#ifndef PST_ENCODE_H
+#define PST_ENCODE_H
+
+#include "postgres.h"
+
+#include "event/event.h"
+#include "lib/stringinfo.h"
+
+/* in json.c: the event as one JSON object, under the names of the log's fields */
+extern void pst_encode_json(StringInfo out, const PstEvent *event);
+
+/* in json.c: the event as a CloudEvents 1.0 structured envelope */
+extern void pst_encode_cloudevent(StringInfo out, const PstEvent *event);
+
+/* dispatches on a route's format, "json" or "cloudevents" */
+extern void pst_encode_event(StringInfo out, const PstEvent *event, const char *format);
+
+/*
+ * in template.c: an address template, with {machine} {type} {event} {key}
+ * {from} {to} {fsm} replaced; an absent field becomes "-".
+ */
+extern void pst_encode_address(StringInfo out, const char *template, const PstEvent *event);
+
+/* false, with the unknown field's name in *unknown, if the template has one */
+extern bool pst_check_template(const char *template, char **unknown);
+
+#endif							/* PST_ENCODE_H */

@@ -1,0 +1,18 @@
+/*
+ * persistomata.c
+ *	  Entry point of the library: each room's init, nothing else.
+ */
+#include "postgres.h"
+
+#include "compat/compat.h"
+#include "config/config.h"
+
+PST_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	pst_config_init();
+}

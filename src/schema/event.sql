@@ -1,0 +1,92 @@
+-- The event log: a ring of slots.  Slot N is three tables: log_N (events),
+-- cut_N (batches) and ack_N (what routes have sent).  Slots are written and
+-- read one by one; the current slot's number is a sequence's last value, which
+-- is read outside of MVCC.
+
+CREATE SEQUENCE persistomata.event_id AS bigint;
+CREATE SEQUENCE persistomata.ack_id AS bigint;
+CREATE SEQUENCE persistomata.ring_slot AS bigint MINVALUE 0 START 0 CACHE 1;
+SELECT pg_catalog.setval('persistomata.ring_slot', 0, true);
+
+CREATE TABLE persistomata.log_home (
+	log_id            text NOT NULL,
+	system_identifier text NOT NULL,
+	database          oid NOT NULL,
+	only_row          bool PRIMARY KEY DEFAULT true CHECK (only_row)
+);
+COMMENT ON TABLE persistomata.log_home IS
+'whose log this is: a restored copy finds another system or database here and stays silent';
+INSERT INTO persistomata.log_home (log_id, system_identifier, database)
+SELECT pg_catalog.substr(pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', ''), 1, 12),
+	   c.system_identifier::text, d.oid
+  FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+ WHERE d.datname = pg_catalog.current_database();
+
+CREATE TABLE persistomata.node (
+	timeline int PRIMARY KEY,
+	name     text NOT NULL
+);
+COMMENT ON TABLE persistomata.node IS
+'the cluster name or system identifier of the primary on each timeline';
+
+CREATE TABLE persistomata.ring (
+	slot      int PRIMARY KEY,
+	turn      bigint NOT NULL,
+	turned_at timestamptz NOT NULL DEFAULT now(),
+	last_cut  bigint
+);
+COMMENT ON TABLE persistomata.ring IS
+'when each slot became current (a turn of 0 is an empty slot) and, once no writer of it is left, the last cut that can hold its rows';
+
+DO $$
+BEGIN
+	FOR slot IN 0 .. 7 LOOP
+		EXECUTE pg_catalog.format('CREATE TABLE persistomata.log_%s (
+			event_id    bigint NOT NULL,
+			xid         xid8 NOT NULL,
+			occurred_at timestamptz NOT NULL,
+			binding     int NOT NULL,
+			machine     int NOT NULL,
+			timeline    int NOT NULL,
+			type        "char" NOT NULL,
+			key         text NOT NULL,
+			event       text,
+			from_state  text,
+			to_state    text,
+			actor       text NOT NULL,
+			args        jsonb,
+			payload     jsonb,
+			reason      text,
+			headers     jsonb)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.log_%s (xid, event_id)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.log_%s (binding, key, event_id)', slot);
+		EXECUTE pg_catalog.format('CREATE TABLE persistomata.cut_%s (
+			cut            bigint PRIMARY KEY,
+			predecessor    bigint NOT NULL UNIQUE,
+			snapshot       pg_snapshot NOT NULL,
+			first_position bigint NOT NULL,
+			events         bigint NOT NULL,
+			settings       bigint NOT NULL,
+			timeline       int NOT NULL,
+			stream_ms      bigint NOT NULL,
+			made_at        timestamptz NOT NULL)', slot);
+		EXECUTE pg_catalog.format('CREATE TABLE persistomata.ack_%s (
+			id            bigint PRIMARY KEY,
+			route         int NOT NULL,
+			generation    int NOT NULL,
+			kind          "char" NOT NULL,
+			from_position bigint NOT NULL,
+			to_position   bigint NOT NULL,
+			settings      bigint NOT NULL,
+			hash          bytea,
+			sent          bigint NOT NULL,
+			retried       bigint NOT NULL,
+			duplicates    bigint NOT NULL,
+			dead          bigint NOT NULL,
+			at            timestamptz NOT NULL)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, id)', slot);
+		INSERT INTO persistomata.ring (slot, turn) VALUES (slot, CASE slot WHEN 0 THEN 1 ELSE 0 END);
+	END LOOP;
+END
+$$;
+

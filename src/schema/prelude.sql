@@ -1,0 +1,2 @@
+\echo Use "CREATE EXTENSION persistomata" to load this file. \quit
+
