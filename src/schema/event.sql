@@ -33,10 +33,12 @@ CREATE TABLE persistomata.ring (
 	slot      int PRIMARY KEY,
 	turn      bigint NOT NULL,
 	turned_at timestamptz NOT NULL DEFAULT now(),
-	last_cut  bigint
+	first_cut bigint NOT NULL DEFAULT 0,
+	last_cut  bigint,
+	closed_at timestamptz
 );
 COMMENT ON TABLE persistomata.ring IS
-'when each slot became current (a turn of 0 is an empty slot) and, once no writer of it is left, the last cut that can hold its rows';
+'when each slot became current (a turn of 0 is an empty slot), the last cut before that, and, once no writer of it is left, the last cut that can hold its rows';
 
 DO $$
 BEGIN
@@ -84,7 +86,7 @@ BEGIN
 			duplicates    bigint NOT NULL,
 			dead          bigint NOT NULL,
 			at            timestamptz NOT NULL)', slot);
-		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, id)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, generation, id)', slot);
 		INSERT INTO persistomata.ring (slot, turn) VALUES (slot, CASE slot WHEN 0 THEN 1 ELSE 0 END);
 	END LOOP;
 END
