@@ -231,22 +231,3 @@ pst_event_bytes(const PstEvent *event)
 		length(event->args) + length(event->payload) + length(event->reason) +
 		length(event->actor) + length(event->headers);
 }
-
-const char *
-pst_event_type_name(PstEventType type)
-{
-	switch (type)
-	{
-		case PST_INIT:
-			return "init";
-		case PST_STATE:
-			return "state";
-		case PST_VALUE:
-			return "value";
-		case PST_ERRORED:
-			return "errored";
-		case PST_DELETED:
-			return "deleted";
-	}
-	return "unknown";
-}

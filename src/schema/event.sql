@@ -92,3 +92,14 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION persistomata.cut() RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_cut';
+COMMENT ON FUNCTION persistomata.cut() IS
+'makes a cut of the event log now; NULL if there is nothing new';
+REVOKE ALL ON FUNCTION persistomata.cut() FROM PUBLIC;
+
+CREATE FUNCTION persistomata.lock_cuts() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_lock_cuts';
+COMMENT ON FUNCTION persistomata.lock_cuts() IS
+'internal: keeps others from cutting the log or turning its ring until the transaction ends';
+REVOKE ALL ON FUNCTION persistomata.lock_cuts() FROM PUBLIC;
