@@ -92,6 +92,41 @@ BEGIN
 END
 $$;
 
+-- A restored dump brings the rows of these two along: they replace ours.
+CREATE FUNCTION persistomata.replace_row() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_TABLE_NAME = 'ring' THEN
+		DELETE FROM persistomata.ring WHERE slot = NEW.slot;
+	ELSE
+		DELETE FROM persistomata.log_home;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION persistomata.replace_row() IS
+'internal: lets a restore bring its own rows of log_home and ring';
+REVOKE ALL ON FUNCTION persistomata.replace_row() FROM PUBLIC;
+CREATE TRIGGER replace_row BEFORE INSERT ON persistomata.ring
+FOR EACH ROW EXECUTE FUNCTION persistomata.replace_row();
+CREATE TRIGGER replace_row BEFORE INSERT ON persistomata.log_home
+FOR EACH ROW EXECUTE FUNCTION persistomata.replace_row();
+
+DO $$
+DECLARE
+	relation text;
+BEGIN
+	FOREACH relation IN ARRAY ARRAY['event_id', 'ack_id', 'ring_slot', 'log_home', 'node', 'ring'] LOOP
+		PERFORM pg_catalog.pg_extension_config_dump('persistomata.' || relation, '');
+	END LOOP;
+	FOR slot IN 0 .. 7 LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('persistomata.log_%s', slot), '');
+		PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('persistomata.cut_%s', slot), '');
+		PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('persistomata.ack_%s', slot), '');
+	END LOOP;
+END
+$$;
+
 CREATE FUNCTION persistomata.cut() RETURNS bigint
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_cut';
 COMMENT ON FUNCTION persistomata.cut() IS

@@ -57,10 +57,18 @@ COMMENT ON TABLE persistomata.dead_letter_entry IS
 CREATE INDEX ON persistomata.dead_letter_entry (route, retry) WHERE retry IS NOT NULL;
 CREATE SEQUENCE persistomata.dead_letter_retry AS bigint;
 
-SELECT pg_catalog.pg_extension_config_dump('persistomata.' || name, '')
-  FROM pg_catalog.unnest(ARRAY['settings_version', 'route', 'route_id_seq', 'route_settings',
-							   'route_generation', 'dead_letter_entry', 'dead_letter_entry_id_seq',
-							   'dead_letter_retry']) name;
+DO $$
+DECLARE
+	relation text;
+BEGIN
+	FOREACH relation IN ARRAY ARRAY[
+		'settings_version', 'route', 'route_id_seq', 'route_settings', 'route_generation',
+		'dead_letter_entry', 'dead_letter_entry_id_seq', 'dead_letter_retry']
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump('persistomata.' || relation, '');
+	END LOOP;
+END
+$$;
 
 CREATE VIEW persistomata.dead_letter WITH (security_barrier) AS
 SELECT d.id, r.name AS route, d.position, d.name, d.event, d.reason, d.created_at,
