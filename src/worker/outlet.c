@@ -152,6 +152,18 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 }
 
+static void
+tell_no_sink(PstSinkWorker *worker)
+{
+	ListCell   *cell;
+
+	foreach(cell, worker->outlets)
+		pst_stat_fault(((PstOutlet *) lfirst(cell))->stat, PST_ROUTE_MISCONFIGURED,
+					   OidIsValid(worker->server_oid) ?
+					   "the server is not of a kind of sink that is loaded in workers" :
+					   "the server does not exist", 0);
+}
+
 /*
  * Settle on the routes as they are now.  What waits after a failure tries again
  * at once.  Ends the process if none is left.
@@ -209,6 +221,8 @@ pst_outlets_reload(PstSinkWorker *worker)
 		connection->failures = 0;
 		connection->retry_at = 0;
 	}
+	if (worker->ops == NULL)
+		tell_no_sink(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();

@@ -240,9 +240,10 @@ settle_on_sinks(Scheduler *scheduler)
 	List	   *routes;
 	ListCell   *cell;
 
-	if (scheduler->settled && version == scheduler->routes_seen)
+	if (scheduler->settled && version == scheduler->routes_seen && !scheduler->place->sink_ended)
 		return;
 	scheduler->settled = true;
+	scheduler->place->sink_ended = false;
 	scheduler->routes_seen = version;
 
 	pst_work_begin("reading routes");
@@ -277,7 +278,10 @@ start_sinks(Scheduler *scheduler)
 				wait = -1;
 
 	if (!pst_deliver || scheduler->place->foreign)
+	{
+		scheduler->settled = false;
 		return -1;
+	}
 	settle_on_sinks(scheduler);
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < PST_MAX_WORKERS; i++)

@@ -57,6 +57,7 @@ typedef struct PstWorker
 	int			failures;		/* in a row */
 
 	/* of a scheduler */
+	bool		sink_ended;		/* since sinks were last settled on */
 	bool		foreign;		/* the log belongs to another system or database */
 	pg_atomic_uint32 events;	/* something was committed */
 	pg_atomic_uint32 prepared;	/* something was prepared */

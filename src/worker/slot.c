@@ -178,7 +178,10 @@ at_exit(int code, Datum arg)
 		PstWorker  *scheduler = pst_find_worker(PST_SCHEDULER, me->database, NULL);
 
 		if (scheduler)
+		{
+			scheduler->sink_ended = true;
 			pst_wake_worker(scheduler);
+		}
 	}
 	LWLockRelease(&shared->lock);
 }
