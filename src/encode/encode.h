@@ -18,12 +18,16 @@ extern void pst_encode_json(StringInfo out, const PstEvent *event);
 /* in json.c: the event as a CloudEvents 1.0 structured envelope */
 extern void pst_encode_cloudevent(StringInfo out, const PstEvent *event);
 
+/* in json.c: a time as ISO 8601 in UTC, with microseconds */
+extern void pst_encode_time(StringInfo out, int64 us_since_1970);
+
 /* dispatches on a route's format, "json" or "cloudevents" */
 extern void pst_encode_event(StringInfo out, const PstEvent *event, const char *format);
 
 /*
  * in template.c: an address template, with {machine} {type} {event} {key}
- * {from} {to} {fsm} replaced; an absent field becomes "-".
+ * {from} {to} {fsm} replaced; an absent field becomes "-"; "{{" and "}}" are
+ * single braces.
  */
 extern void pst_encode_address(StringInfo out, const char *template, const PstEvent *event);
 

@@ -44,4 +44,7 @@ extern int	pst_net_connect(const char *host, int port, char *errbuf, size_t errl
 /* 0: connected; EINPROGRESS: not yet; another errno: why it failed. */
 extern int	pst_net_connected(int fd);
 
+/* Milliseconds of a clock that is never set: for deadlines. */
+extern int64 pst_net_now(void);
+
 #endif							/* PST_NET_H */
