@@ -71,7 +71,8 @@ check_table(Relation rel)
 	if (rel->rd_rel->relhasrules)
 		refuse_table(rel, "It has rules, which rewrite what a write means.", "Use triggers instead.");
 	if (kind == RELKIND_RELATION &&
-		(has_superclass(RelationGetRelid(rel)) || has_subclass(RelationGetRelid(rel))))
+		(has_superclass(RelationGetRelid(rel)) ||
+		 find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL))
 		refuse_table(rel, "It takes part in inheritance, where a key is not unique.",
 					 "Use declarative partitioning.");
 }

@@ -350,14 +350,17 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 	Oid			row_type = get_rel_type_id(fsm->root);
 	Oid			argtypes[2] = {row_type, JSONBOID};
 	Oid			result;
+	ErrorContextCallback callback;
 
+	pst_push_snippet_errors(&callback, scope);
 	action->name = pstrdup(text);
 	action->function = LookupFuncName(stringToQualifiedNameList(text), 2, argtypes, true);
 	if (!OidIsValid(action->function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s(%s, jsonb) does not exist", text, format_type_be(row_type)),
-				 errhint("An action is a list of assignments, or a function of the row and args.")));
+				 errhint("An action is a list of assignments, or a function of the row and args."),
+				 errposition(1)));
 	result = get_func_rettype(action->function);
 	if (result == row_type)
 		action->kind = PST_ACTION_ROW;
@@ -367,7 +370,9 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("function %s must return %s or void, not %s", text,
-						format_type_be(row_type), format_type_be(result))));
+						format_type_be(row_type), format_type_be(result)),
+				 errposition(1)));
+	error_context_stack = callback.previous;
 	fsm->needs_path = true;
 	if (action->kind == PST_ACTION_VOID)
 		fsm->has_void_actions = true;

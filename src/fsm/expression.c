@@ -43,34 +43,31 @@ snippet_error(void *arg)
 {
 	PstScope   *scope = (PstScope *) arg;
 	int			position = geterrposition();
+	const char *at = scope->definition + scope->offset;
+	int			line = 1;
+	const char *line_start = scope->definition;
 
+	/* the snippet's start, moved on by the error's place in it */
+	for (int i = 1 + scope->shift; i < position && *at != '\0'; i++)
+		at += pg_mblen(at);
+	for (const char *p = scope->definition; p < at; p++)
+		if (*p == '\n')
+		{
+			line++;
+			line_start = p + 1;
+		}
 	if (position > 0)
 	{
-		const char *at = scope->definition + scope->offset;
-		int			line = 1;
-		const char *line_start = scope->definition;
-
-		/* the snippet's start, moved on by the error's place in it */
-		for (int i = 1; i < position && *at != '\0'; i++)
-			at += pg_mblen(at);
-		for (const char *p = scope->definition; p < at; p++)
-			if (*p == '\n')
-			{
-				line++;
-				line_start = p + 1;
-			}
 		errposition(0);
 		internalerrquery(scope->definition);
 		internalerrposition(pg_mbstrlen_with_len(scope->definition, at - scope->definition) + 1);
-		errcontext("%s in line %d, column %d of the definition", scope->what, line,
-				   pg_mbstrlen_with_len(line_start, at - line_start) + 1);
 	}
-	else
-		errcontext("%s of the machine", scope->what);
+	errcontext("%s in line %d, column %d of the definition", scope->what, line,
+			   pg_mbstrlen_with_len(line_start, at - line_start) + 1);
 }
 
-static void
-push_snippet_errors(ErrorContextCallback *callback, PstScope *scope)
+void
+pst_push_snippet_errors(ErrorContextCallback *callback, PstScope *scope)
 {
 	callback->callback = snippet_error;
 	callback->arg = scope;
@@ -237,8 +234,8 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 		if (coerced == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("the value in a %s is of type %s, but the column is of type %s",
-							scope->what, format_type_be(from), format_type_be(type)),
+					 errmsg("a value of type %s cannot be assigned to a column of type %s",
+							format_type_be(from), format_type_be(type)),
 					 errhint("Cast the value."),
 					 parser_errposition(pstate, exprLocation(expr))));
 		expr = coerced;
@@ -291,7 +288,7 @@ pst_compile_guard(PstScope *scope, const char *text)
 	ErrorContextCallback callback;
 	PstExpression *result;
 
-	push_snippet_errors(&callback, scope);
+	pst_push_snippet_errors(&callback, scope);
 	result = compile_expression(scope, parse_expression(scope, text), text, BOOLOID, -1);
 	error_context_stack = callback.previous;
 	return result;
@@ -307,7 +304,7 @@ pst_compile_time(PstScope *scope, const char *text)
 	ErrorContextCallback callback;
 	PstExpression *result;
 
-	push_snippet_errors(&callback, scope);
+	pst_push_snippet_errors(&callback, scope);
 	if (text[strspn(text, "0123456789.")] == ' ' && text[0] >= '0' && text[0] <= '9')
 	{
 		Node	   *literal = (Node *) makeNode(A_Const);
@@ -364,8 +361,8 @@ pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 	List	   *result = NIL;
 	ListCell   *lc;
 
-	shifted.offset -= (int) sizeof(prefix) - 1;
-	push_snippet_errors(&callback, &shifted);
+	shifted.shift = (int) sizeof(prefix) - 1;
+	pst_push_snippet_errors(&callback, &shifted);
 	statements = raw_parser(statement_text, RAW_PARSE_DEFAULT);
 	if (list_length(statements) == 1)
 		update = (UpdateStmt *) linitial_node(RawStmt, statements)->stmt;

@@ -28,6 +28,7 @@ typedef struct PstScope
 	const char *definition;		/* for the position of errors */
 	const char *what;			/* "guard", "action", ...: for errors */
 	int			offset;			/* of the snippet in the definition */
+	int			shift;			/* characters that its parsed text has before it */
 } PstScope;
 
 typedef struct PstExpression
@@ -58,6 +59,9 @@ extern PstExpression *pst_compile_guard(PstScope *scope, const char *text);
 extern PstExpression *pst_compile_time(PstScope *scope, const char *text);
 extern List *pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 									 const AttrNumber *keys, int nkeys);
+
+/* Points errors in a snippet at the definition; pop it by callback->previous. */
+extern void pst_push_snippet_errors(ErrorContextCallback *callback, PstScope *scope);
 
 /* Is it still what the catalogs say? */
 extern bool pst_expression_valid(const PstExpression *expression);

@@ -18,7 +18,8 @@ typedef struct DecisionKey
 	uint64		key_hash;		/* of a new row's key; 0 for others */
 	Oid			relid;
 	ItemPointerData tid;		/* invalid for a new row */
-	uint16		padding;
+	uint16		padding;		/* no hidden bytes: it is hashed as a blob */
+	uint32		more_padding;
 } DecisionKey;
 
 typedef struct DecisionEntry

@@ -567,7 +567,7 @@ refuse_write(PstMove *move, const char *from, const char *to, const PstEdge *fai
 		return;
 	}
 	pst_refuse(&move->refusal, PST_NO_TRANSITION, "no transition from \"%s\" to \"%s\"", from, to);
-	if (pst_machine_state(move->fsm->machine, to) < PST_STAR)
+	if (strcmp(to, "NULL") != 0 && pst_machine_state(move->fsm->machine, to) < PST_STAR)
 		move->refusal.detail = psprintf("Machine \"%s\" has no state \"%s\".",
 										move->fsm->version->name, to);
 }
