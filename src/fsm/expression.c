@@ -163,7 +163,7 @@ calls_user_code(Node *node, void *context)
 
 /* Plans a sub-select's expression as a statement of its own. */
 static void
-compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text, Oid type, int32 typmod)
+compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text)
 {
 	RawStmt    *statement = makeNode(RawStmt);
 	SelectStmt *select = makeNode(SelectStmt);
@@ -179,15 +179,6 @@ compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text
 	kept->relname = pstrdup(scope->relname);
 	kept->schema = pstrdup(scope->schema);
 
-	if (OidIsValid(type))
-	{
-		TypeCast   *cast = makeNode(TypeCast);
-
-		cast->arg = raw;
-		cast->typeName = makeTypeNameFromOid(type, typmod);
-		cast->location = -1;
-		raw = (Node *) cast;
-	}
 	target->val = raw;
 	target->location = -1;
 	select->targetList = list_make1(target);
@@ -199,7 +190,6 @@ compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text
 					   CURSOR_OPT_PARALLEL_OK, true);
 	SaveCachedPlan(result->plan);
 	MemoryContextSwitchTo(cxt);
-	result->needs_path = true;
 }
 
 /*
@@ -212,6 +202,7 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 	PstExpression *result = palloc0(sizeof(PstExpression));
 	ParseState *pstate = make_parsestate(NULL);
 	Node	   *expr;
+	Oid			natural;
 
 	pstate->p_sourcetext = text;
 	setup_parser(pstate, scope);
@@ -223,6 +214,13 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 						scope->what),
 				 errhint("Use a sub-select."),
 				 parser_errposition(pstate, exprLocation(expr))));
+	natural = exprType(expr);
+	if (pstate->p_hasSubLinks)
+	{
+		/* the plan gives the value; what is left is to bring it to the type wanted */
+		compile_plan(result, scope, raw, text);
+		expr = (Node *) make_param(1, natural, exprTypmod(expr), exprCollation(expr), exprLocation(expr));
+	}
 	if (type == BOOLOID)
 		expr = coerce_to_boolean(pstate, expr, scope->what);
 	else if (OidIsValid(type))
@@ -247,13 +245,9 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 	assign_expr_collations(pstate, expr);
 	result->type = exprType(expr);
 
-	if (pstate->p_hasSubLinks)
-		compile_plan(result, scope, raw, text, type, typmod);
-	else
-	{
-		result->needs_path = calls_user_code(expr, NULL);
-		result->cached = GetCachedExpression(expr);
-	}
+	result->natural = natural;
+	result->needs_path = pstate->p_hasSubLinks || calls_user_code(expr, NULL);
+	result->cached = GetCachedExpression(expr);
 	free_parsestate(pstate);
 	return result;
 }
@@ -536,7 +530,14 @@ pst_evaluate(PstExpression *expression, ParamListInfo row, bool *isnull)
 	Datum		value;
 
 	if (expression->plan)
-		return evaluate_plan(expression, row, isnull);
+	{
+		Datum		natural = evaluate_plan(expression, row, isnull);
+
+		row = makeParamList(1);
+		row->params[0].value = natural;
+		row->params[0].isnull = *isnull;
+		row->params[0].ptype = expression->natural;
+	}
 
 	/*
 	 * An ExprState is not reentrant; an expression that calls itself (by

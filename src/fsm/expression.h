@@ -35,12 +35,11 @@ typedef struct PstExpression
 {
 	Oid			type;
 	bool		needs_path;		/* runs code that may look at search_path */
-	/* a plain expression, */
+	CachedPlanSource *plan;		/* if there are sub-selects: gives the value of type natural, */
+	Oid			natural;		/* which is then the expression's only parameter */
 	CachedExpression *cached;
 	ExprState  *state;
 	LocalTransactionId in_use;	/* by a call further up in this transaction */
-	/* or one with sub-selects */
-	CachedPlanSource *plan;
 } PstExpression;
 
 /* One column = expression of a SET list. */
