@@ -16,6 +16,7 @@
 #define PST_MAX_STATES		10000
 #define PST_MAX_TRANSITIONS 100000
 #define PST_MAX_NAME		255		/* bytes of a state's or an event's name */
+#define PST_MAX_FINDINGS	1000
 #define PST_MAX_TIMING		1000	/* bytes within the parentheses of a timer */
 
 /* Events of the edges that a notation implies. */

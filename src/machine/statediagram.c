@@ -65,7 +65,7 @@ parse_node(PstParser *parser, List **nodes)
 		return unexpected(parser, "a state");
 	pst_parser_find(parser, PST_SEVERITY_ERROR, "name", start,
 					"Give it a short name first: state \"Long name\" as short.",
-					"name of state in quotes");
+					"name of state is in quotes");
 	return false;
 }
 
