@@ -11,8 +11,8 @@
 
 #include "machine/parser.h"
 
-/* Marks the states that can be reached from the entry. */
-static void
+/* Marks the states that can be reached from the entry; the others are errors. */
+static bool *
 check_reachable(PstParser *parser)
 {
 	PstMachine *machine = parser->machine;
@@ -49,13 +49,13 @@ check_reachable(PstParser *parser)
 							"state \"%s\" cannot be reached from the entry state \"%s\"",
 							machine->states[i].name, pst_machine_state_name(machine, machine->entry));
 	}
-	pfree(reached);
 	pfree(queue);
+	return reached;
 }
 
-/* Walks back from the final states; warns of those that it does not meet. */
+/* Walks back from the final states; warns of those reached that it does not meet. */
 static void
-check_final(PstParser *parser)
+check_final(PstParser *parser, const bool *reached)
 {
 	PstMachine *machine = parser->machine;
 	int		   *first = palloc0((machine->nstates + 2) * sizeof(int));
@@ -107,7 +107,7 @@ check_final(PstParser *parser)
 	}
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		if (!ends[i])
+		if (reached[i] && !ends[i])
 			pst_parser_find(parser, PST_SEVERITY_WARNING, "no_way_to_final", machine->states[i].offset,
 							"An instance that comes there never ends.",
 							"there is no way from state \"%s\" to a final one", machine->states[i].name);
@@ -115,8 +115,8 @@ check_final(PstParser *parser)
 }
 
 /*
- * The transition that fires by itself when a state is entered, whatever the
- * row, or NULL.
+ * The first hard transition without guard that leaves a state, or NULL.  An
+ * ambiguous one does not fire by itself.
  */
 static PstTransition *
 certain_hard(const PstMachine *machine, const PstState *state)
@@ -147,7 +147,8 @@ check_hard_alone(PstParser *parser)
 		{
 			PstTransition *other = &machine->transitions[state->leaving[j]];
 
-			if (other->kind == PST_HARD && strcmp(other->event, hard->event) == 0)
+			/* guarded hard events that stand before it are asked first */
+			if (other == hard || (other->kind == PST_HARD && other < hard))
 				continue;
 			pst_parser_find(parser, PST_SEVERITY_WARNING, "hard_beside_others", hard->offset,
 							"It fires as soon as the state is entered: without a guard the others have no chance.",
@@ -158,10 +159,28 @@ check_hard_alone(PstParser *parser)
 	}
 }
 
+/* The transition that fires when a state is entered, whatever the row, or NULL. */
+static PstTransition *
+only_way_on(const PstMachine *machine, const PstState *state)
+{
+	PstTransition *hard = certain_hard(machine, state);
+
+	for (int i = 0; i < state->nleaving; i++)
+	{
+		PstTransition *transition = &machine->transitions[state->leaving[i]];
+
+		if (transition == hard)
+			break;
+		if (transition->kind == PST_HARD && !transition->ambiguous)
+			return NULL;		/* a guarded one is asked first */
+	}
+	return hard;
+}
+
 /*
- * Warns of loops that nothing but the bound on chains would end.  From each
- * state at most one hard transition is certain, so a walk along them either
- * ends or comes back to a state of the same walk.
+ * Warns of loops that nothing but the bound on chains would end.  Each state
+ * has at most one such way on, so a walk along them either ends or comes back
+ * to a state of the same walk.
  */
 static void
 check_hard_loops(PstParser *parser)
@@ -178,7 +197,7 @@ check_hard_loops(PstParser *parser)
 		while (state != PST_STAR && walk[state] == 0)
 		{
 			walk[state] = i + 1;
-			hard = certain_hard(machine, &machine->states[state]);
+			hard = only_way_on(machine, &machine->states[state]);
 			state = hard == NULL ? PST_STAR : hard->to;
 		}
 		if (state != PST_STAR && hard != NULL && walk[state] == i + 1)
@@ -194,8 +213,7 @@ check_hard_loops(PstParser *parser)
 void
 pst_machine_check(PstParser *parser)
 {
-	check_reachable(parser);
-	check_final(parser);
+	check_final(parser, check_reachable(parser));
 	check_hard_alone(parser);
 	check_hard_loops(parser);
 }

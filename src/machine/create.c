@@ -59,10 +59,10 @@ found(int column)
 }
 
 /*
- * Checks that the caller may change a machine of this name.  False if there is
- * none; else its newest version.
+ * Checks that the caller may change a machine of this name.  Returns its owner,
+ * or InvalidOid if there is none yet, and its newest version.
  */
-static bool
+static Oid
 check_owner(const char *name, Oid caller, int *newest)
 {
 	Oid			types[] = {TEXTOID};
@@ -74,14 +74,14 @@ check_owner(const char *name, Oid caller, int *newest)
 				 1, types, values);
 	*newest = 0;
 	if (SPI_processed == 0)
-		return false;
+		return InvalidOid;
 	*newest = DatumGetInt32(found(1));
 	owner = DatumGetObjectId(found(2));
 	if (!superuser_arg(caller) && !has_privs_of_role(caller, owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of machine \"%s\"", name)));
-	return true;
+	return owner;
 }
 
 /* The version that has the same text, or 0. */
@@ -148,6 +148,7 @@ pst_create_machine(PG_FUNCTION_ARGS)
 	char	   *definition = text_argument(fcinfo, 1, "definition");
 	PstSyntax	syntax = pst_syntax_of(text_argument(fcinfo, 2, "syntax"));
 	Oid			caller = GetUserId();
+	Oid			owner;
 	PstIdentity save;
 	PstMachine *machine;
 	List	   *findings = NIL;
@@ -168,12 +169,12 @@ pst_create_machine(PG_FUNCTION_ARGS)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pst_become_owner(&save);
-	check_owner(name, caller, &newest);
+	owner = check_owner(name, caller, &newest);
 	version = find_same(name, machine);
 	if (version == 0)
 	{
 		version = newest + 1;
-		insert_version(name, version, machine, caller);
+		insert_version(name, version, machine, OidIsValid(owner) ? owner : caller);
 	}
 	pst_restore_identity(&save);
 	SPI_finish();
@@ -219,7 +220,7 @@ pst_drop_machine(PG_FUNCTION_ARGS)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pst_become_owner(&save);
-	if (!check_owner(name, caller, &newest))
+	if (!OidIsValid(check_owner(name, caller, &newest)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("machine \"%s\" does not exist", name)));

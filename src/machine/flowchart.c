@@ -36,18 +36,6 @@ unexpected(PstParser *parser, const char *expected)
 	return false;
 }
 
-static void
-skip_blanks(PstParser *parser)
-{
-	parser->at = pst_skip_blanks(parser->text, parser->at, parser->length);
-}
-
-static char
-peek(const PstParser *parser, int ahead)
-{
-	return parser->at + ahead < parser->length ? parser->text[parser->at + ahead] : '\0';
-}
-
 /*
  * Past a node's shape, as in a[Text], a((Text)), a{"Text"}, a>Text]: what it
  * says is for the eye.  Only double quotes protect brackets in it.
@@ -58,12 +46,12 @@ skip_shape(PstParser *parser, bool *has_shape)
 	int			start = parser->at;
 	int			depth = 0;
 
-	if (strchr("[({>", peek(parser, 0)) == NULL || peek(parser, 0) == '\0')
+	if (strchr("[({>", pst_peek(parser, 0)) == NULL || pst_peek(parser, 0) == '\0')
 		return true;
 	*has_shape = true;
 	for (; parser->at < parser->length; parser->at++)
 	{
-		char		c = peek(parser, 0);
+		char		c = pst_peek(parser, 0);
 
 		if (c == '"')
 		{
@@ -85,7 +73,7 @@ skip_shape(PstParser *parser, bool *has_shape)
 		}
 	}
 	/* An open quote ends the search: the next one would read all of it again. */
-	if (parser->at < parser->length && peek(parser, 0) == '"')
+	if (parser->at < parser->length && pst_peek(parser, 0) == '"')
 		parser->at = parser->length;
 	return syntax_error(parser, start, NULL, "shape of a node is not closed");
 }
@@ -142,11 +130,11 @@ parse_nodes(PstParser *parser, List **nodes, bool *has_shape)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		skip_blanks(parser);
+		pst_blanks(parser);
 		if (!parse_node(parser, nodes, has_shape))
 			return false;
-		skip_blanks(parser);
-		if (peek(parser, 0) != ',' && peek(parser, 0) != '&')
+		pst_blanks(parser);
+		if (pst_peek(parser, 0) != ',' && pst_peek(parser, 0) != '&')
 			return true;
 		parser->at++;
 	}
@@ -191,21 +179,21 @@ parse_link(PstParser *parser, char *shaft)
 	const char *half;
 
 	/* an edge's id: e1@--> */
-	if (pst_is_name_byte(peek(parser, 0)))
+	if (pst_is_name_byte(pst_peek(parser, 0)))
 	{
 		int			length = pst_name_length(parser->text, parser->at, parser->length);
 
-		if (peek(parser, length) == '@')
+		if (pst_peek(parser, length) == '@')
 			parser->at += length + 1;
 	}
-	if (peek(parser, 0) == '=')
+	if (pst_peek(parser, 0) == '=')
 		*shaft = '=';
 	else
 		*shaft = pst_looking_at(parser, "-.") ? '.' : '-';
 	if (accept_arrow(parser, *shaft))
 		return LINK_ARROW;
 	half = *shaft == '=' ? "==" : *shaft == '.' ? "-." : "--";
-	if (!pst_looking_at(parser, half) || peek(parser, 2) == '-' || peek(parser, 2) == '=')
+	if (!pst_looking_at(parser, half) || pst_peek(parser, 2) == '-' || pst_peek(parser, 2) == '=')
 		return LINK_NONE;
 	parser->at += 2;
 	return LINK_TEXT;
@@ -226,7 +214,7 @@ parse_quoted(PstParser *parser, char shaft, int *start, int *end)
 			continue;
 		parser->at = pst_skip_blanks(parser->text, at + 1, parser->length);
 		if (shaft == '\0'
-			? peek(parser, 0) == '|' && peek(parser, 1) != '|'
+			? pst_peek(parser, 0) == '|' && pst_peek(parser, 1) != '|'
 			: accept_arrow(parser, shaft))
 		{
 			if (shaft == '\0')
@@ -261,12 +249,12 @@ parse_unquoted(PstParser *parser, char shaft, int *start, int *end)
 	*start = parser->at;
 	while (parser->at < limit)
 	{
-		char		c = peek(parser, 0);
+		char		c = pst_peek(parser, 0);
 
 		*end = parser->at;
 		if (shaft == '\0' && c == '|')
 		{
-			if (peek(parser, 1) == '|')
+			if (pst_peek(parser, 1) == '|')
 				parser->at++;
 			else if (depth <= 0)
 			{
@@ -294,10 +282,10 @@ parse_unquoted(PstParser *parser, char shaft, int *start, int *end)
 static bool
 parse_label_extent(PstParser *parser, Link link, char shaft, int *start, int *end)
 {
-	skip_blanks(parser);
+	pst_blanks(parser);
 	if (link == LINK_ARROW)
 	{
-		if (peek(parser, 0) != '|')
+		if (pst_peek(parser, 0) != '|')
 		{
 			pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at,
 							"Write from -->|event| to; an event that fires by itself ends in !.",
@@ -306,9 +294,9 @@ parse_label_extent(PstParser *parser, Link link, char shaft, int *start, int *en
 		}
 		parser->at++;
 		shaft = '\0';
-		skip_blanks(parser);
+		pst_blanks(parser);
 	}
-	if (peek(parser, 0) == '"')
+	if (pst_peek(parser, 0) == '"')
 		return parse_quoted(parser, shaft, start, end);
 	return parse_unquoted(parser, shaft, start, end);
 }
@@ -340,7 +328,7 @@ parse_statement(PstParser *parser)
 		if (!parse_label_extent(parser, link, shaft, &start, &end))
 			return false;
 		good = pst_label_parse(parser, start, end, &label);
-		skip_blanks(parser);
+		pst_blanks(parser);
 		next = parser->at;
 		if (!parse_nodes(parser, &to, &has_shape))
 			return false;

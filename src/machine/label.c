@@ -13,7 +13,8 @@
 #include "machine/entity.h"
 #include "machine/parser.h"
 
-#define LABEL_HINT "A label reads: event[!|?] [guard] / action."
+#define LABEL_HINT "A label reads: event[!|?] [guard] / action. " \
+	"The name of an event has letters, digits, _, - and ., and no spaces."
 
 /* A label's text as it reads once character codes are decoded. */
 typedef struct LabelText
@@ -212,7 +213,7 @@ parse_event(LabelText *text, PstLabel *label)
 	{
 		if (strchr("[/!?", text->text[text->at]) != NULL)
 			return complain(text, text->at, "syntax", "label has no event");
-		return complain(text, text->at, "name", "event does not begin with a letter, a digit or _");
+		return complain(text, text->at, "name", "unexpected character in name of event");
 	}
 	if (length > PST_MAX_NAME)
 		return complain(text, text->at, "name", "name of event is too long");
@@ -227,7 +228,7 @@ parse_event(LabelText *text, PstLabel *label)
 	if (label->kind != PST_PLAIN)
 		next++;
 	if (next < text->length && blank_length(text, next) == 0 && strchr("[/", text->text[next]) == NULL)
-		return complain(text, next, "name", "an event has letters, digits, _, - and ., and one ! or ? at its end");
+		return complain(text, next, "name", "unexpected character in name of event");
 	text->at = next;
 	return true;
 }

@@ -16,6 +16,7 @@
 #define PST_MAX_STATES		10000
 #define PST_MAX_TRANSITIONS 100000
 #define PST_MAX_NAME		255		/* bytes of a state's or an event's name */
+#define PST_MAX_FINDINGS	1000
 #define PST_MAX_TIMING		1000	/* bytes within the parentheses of a timer */
 
 /* Events of the edges that a notation implies. */
@@ -60,6 +61,20 @@ extern bool pst_skip_trivia(PstParser *parser);
 extern int	pst_skip_sql(const char *text, int at, int end);
 extern int	pst_closing_bracket(const char *text, int at, int end);
 extern int	pst_scan_state_name(PstParser *parser);
+
+/* The byte at the cursor or ahead of it; NUL past the end. */
+static inline char
+pst_peek(const PstParser *parser, int ahead)
+{
+	return parser->at + ahead < parser->length ? parser->text[parser->at + ahead] : '\0';
+}
+
+/* Moves the cursor past blanks. */
+static inline void
+pst_blanks(PstParser *parser)
+{
+	parser->at = pst_skip_blanks(parser->text, parser->at, parser->length);
+}
 
 /* in label.c */
 extern bool pst_label_parse(PstParser *parser, int start, int end, PstLabel *label);

@@ -14,17 +14,21 @@
 #include "machine/parser.h"
 
 /*
- * Notes a finding.  Its line and column are filled in by pst_parser_settle;
+ * Notes a finding, unless there are more than anyone reads.  Its line and column are filled in by pst_parser_settle;
  * until then the line holds the order of its making.
  */
 void
 pst_parser_find(PstParser *parser, PstSeverity severity, const char *code,
 				int offset, const char *hint, const char *format,...)
 {
-	PstFinding *finding = palloc0(sizeof(PstFinding));
+	PstFinding *finding;
 	StringInfoData message;
 	int			needed;
 
+	/* The first error is what makes the parser fail: it is never left out. */
+	if (list_length(parser->findings) >= PST_MAX_FINDINGS &&
+		(severity != PST_SEVERITY_ERROR || parser->failed))
+		return;
 	initStringInfo(&message);
 	do
 	{
@@ -37,15 +41,17 @@ pst_parser_find(PstParser *parser, PstSeverity severity, const char *code,
 			enlargeStringInfo(&message, needed);
 	} while (needed > 0);
 
+	finding = palloc0(sizeof(PstFinding));
 	finding->severity = severity;
 	finding->code = code;
 	finding->offset = offset;
 	finding->line = list_length(parser->findings);
-	finding->message = message.data;
+	finding->message = pstrdup(message.data);
 	finding->hint = hint ? pstrdup(hint) : NULL;
 	parser->findings = lappend(parser->findings, finding);
 	if (severity == PST_SEVERITY_ERROR)
 		parser->failed = true;
+	pfree(message.data);
 }
 
 static int
