@@ -31,7 +31,7 @@ typedef struct PstWants
  * latch and runs CHECK_FOR_INTERRUPTS, so it may throw; no foreign library may
  * be on the stack.  wants may be NULL.  Returns true if the latch was set.
  */
-extern bool pst_net_wait(const PstWants *wants, int max_ms, uint32 wait_event);
+extern PGDLLEXPORT bool pst_net_wait(const PstWants *wants, int max_ms, uint32 wait_event);
 
 /*
  * Start a non-blocking TCP connection (close-on-exec, TCP_NODELAY) to host and
