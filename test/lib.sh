@@ -133,14 +133,10 @@ build() {
 
 # ---- running as postgres ----------------------------------------------------
 
-# as_postgres COMMAND...: PostgreSQL refuses to run as root.
-as_postgres() {
-	if [ "$(id -u)" = 0 ]; then
-		runuser -u postgres -- env HOME="${pg_home:-/tmp}" "$@"
-	else
-		"$@"
-	fi
-}
+# as_postgres COMMAND...: PostgreSQL refuses to run as root.  The words before
+# COMMAND are in pg_user, for those who need them; work_folder sets them.
+pg_user=()
+as_postgres() { "${pg_user[@]}" "$@"; }
 
 # Makes a folder that postgres owns and every server's user can enter.
 postgres_folder() {
@@ -149,12 +145,24 @@ postgres_folder() {
 	[ "$(id -u)" != 0 ] || chown postgres: "$1"
 }
 
-# temp_folder NAME: makes $tmp, with all that runs as postgres inside.
-temp_folder() {
-	tmp=$(mktemp -d "${TMPDIR:-/tmp}/pst-$1.XXXXXX") || exit 1
-	postgres_folder "$tmp"
-	pg_home=$tmp/home
-	postgres_folder "$pg_home"
+# work_folder DIR: makes the folder in which everything happens that runs as
+# postgres, with a home and a copy of the tests, as the checkout may lie where
+# postgres cannot enter.
+work_folder() {
+	local dir
+	work=$1
+	postgres_folder "$work"
+	postgres_folder "$work/home"
+	if [ "$(id -u)" = 0 ]; then
+		pg_user=(setpriv --reuid=postgres --regid=postgres --init-groups env HOME="$work/home")
+	fi
+	rm -rf "$work/src"
+	postgres_folder "$work/src"
+	for dir in sql expected test; do
+		[ ! -d "$top/$dir" ] || cp -R "$top/$dir" "$work/src/"
+	done
+	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"
+	cd "$work" || exit 1
 }
 
 # start_cluster DIR [SETTING...]: a private cluster in DIR that listens on a
@@ -191,28 +199,28 @@ stop_cluster() {
 
 # ---- servers ----------------------------------------------------------------
 
-# free_ports [N]: prints N ports of 127.0.0.1, each with the three above it free
-# too, below the range that outgoing connections take.
-free_ports() {
-	perl -MIO::Socket::INET -e '
-		my ($want, %taken) = @ARGV;
-		while ($want > 0)
-		{
-			my $port = 4 * int(2600 + rand(5000));
-			next if $taken{$port}++;
-			next if grep { !IO::Socket::INET->new(LocalAddr => "127.0.0.1",
-					LocalPort => $port + $_, Listen => 1, ReuseAddr => 1) } 0 .. 3;
-			print "$port\n";
-			$want--;
-		}' "${1:-1}"
+# A port of 127.0.0.1 that is free, and the three above it too.
+free_port() {
+	perl -I"$top/test/lib" -MPstTest::Server=free_port -e 'print free_port(), "\n"'
 }
 
-# servers_stop FOLDER: ends every server whose folder FOLDER/NAME-… is left.
+# server_start NAME [PORT]: test/servers/NAME.sh, in $work/servers/NAME; does
+# nothing if it runs already.
+server_start() {
+	local dir=$work/servers/$1 pid
+	postgres_folder "$work/servers"
+	pid=$(cat "$dir/pid" 2>/dev/null)
+	[ -n "$pid" ] && grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" && return
+	as_postgres "$work/src/test/servers/$1.sh" start "$dir" "${2:-$(free_port)}"
+}
+
+# servers_stop: ends every server under $work/servers.  Folders are called NAME
+# or NAME-…
 servers_stop() {
 	local dir name
-	for dir in "$1"/*/; do
+	for dir in "$work"/servers/*/; do
 		[ -f "$dir/pid" ] || continue
 		name=$(basename "$dir")
-		as_postgres "$top_copy/test/servers/${name%%-*}.sh" stop "${dir%/}"
+		as_postgres "$work/src/test/servers/${name%%-*}.sh" stop "${dir%/}"
 	done
 }
