@@ -57,11 +57,13 @@ sub declare_exchange
 }
 
 # declare_queue($queue, passive => 1, arguments => {'x-queue-type' => 'quorum'}):
-# durable unless told otherwise; returns how many messages wait in it.
+# durable unless told otherwise; an exclusive one goes with this connection.
+# Returns how many messages wait in it.
 sub declare_queue
 {
 	my ($self, $queue, %opt) = @_;
-	my $bits = ($opt{passive} ? 1 : 0) + ($opt{transient} ? 0 : 2);
+	my $bits =
+	  ($opt{passive} ? 1 : 0) + ($opt{transient} ? 0 : 2) + ($opt{exclusive} ? 4 : 0);
 	my $ok = $self->_call(50, 10,
 		pack('n', 0) . _short($queue) . chr($bits) . _table(%{ $opt{arguments} // {} }));
 	return (unpack('C/a N', $ok))[1];
