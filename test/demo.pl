@@ -225,45 +225,65 @@ sub cell
 	return $pad > 0 ? $text . ' ' x $pad : $text;
 }
 
+# What must be the same in every sink.
+my @same = qw(name position type key event from_state to_state xid);
+
+sub differs
+{
+	my ($one, $other) = @_;
+	return grep { ($one->{$_} // "\0") ne ($other->{$_} // "\0") } @same;
+}
+
+# One line for each event; under each sink what it holds of it, and since when.
 sub print_table
 {
-	my ($events, $seen) = @_;
-	my $committed = commit_times(map { $_->{xid} } values %$events);
-	my (%took, $missing);
-
-	print "\n", paint(1, 'What the sinks hold, and how long after the commit it was there'), "\n";
-	my @widths = (9, 9, 9, 7, 19, 12, 12, 12);
-	my @head = ('position', 'event_id', 'type', 'event', 'from → to', @sinks);
-	print '  ', join(' ', map { cell($head[$_], $widths[$_], 1) } 0 .. $#head), "\n";
-	for my $event (sort { $a->{position} <=> $b->{position} } values %$events)
+	my ($held) = @_;
+	my (%events, %took, $faults);
+	for my $sink (reverse @sinks)
 	{
-		my $way = join ' → ', map { $_ // '·' } @$event{qw(from_state to_state)};
-		my @cells = ($event->{position}, $event->{event_id}, $event->{type},
-			$event->{event} // '', $way);
+		$events{$_} = $held->{$sink}{$_} for keys %{ $held->{$sink} };
+	}
+	my $committed = commit_times(map { $_->{event}{xid} } values %events);
+
+	print "\n", paint(1, 'What each sink holds, and how long after the commit it was there'), "\n";
+	my @head = ('position', 'type', 'event', @sinks);
+	my @widths = (8, 7, 5, (28) x @sinks);
+	print '  ', join('  ', map { cell($head[$_], $widths[$_], 1) } 0 .. $#head), "\n";
+	for my $any (sort { $a->{event}{position} <=> $b->{event}{position} } values %events)
+	{
+		my $event = $any->{event};
+		my $start = $committed->{ $event->{xid} };
+		my @cells = ($event->{position}, $event->{type}, $event->{event} // '');
 		my @line = map { cell($cells[$_], $widths[$_]) } 0 .. $#cells;
 		for my $sink (@sinks)
 		{
-			my $time = $seen->{$sink}{ $event->{event_id} };
-			my $start = $committed->{ $event->{xid} };
-			$missing++ unless defined $time;
-			push @{ $took{$sink} }, $time - $start if defined $time && $start;
-			push @line, !defined $time ? cell('missing', 12, 31)
-			  : $start ? cell(milliseconds($time - $start), 12, 32)
-			  : cell('there', 12, 32);
+			my $entry = $held->{$sink}{ $event->{event_id} };
+			my $fault = !$entry ? 'missing'
+			  : join(', ', differs($event, $entry->{event}));
+			if ($fault)
+			{
+				push @line, cell($entry ? "differs in $fault" : $fault, 28, 31);
+				$faults++;
+				next;
+			}
+			my $way = join ' → ', map { $_ // '·' } @{ $entry->{event} }{qw(from_state to_state)};
+			my $delay = defined $start ? $entry->{time} - $start : undef;
+			push @{ $took{$sink} }, $delay if defined $delay;
+			push @line, cell($way, 18) . cell(defined $delay ? milliseconds($delay) : '', 10, 32);
 		}
-		print '  ', join(' ', @line), "\n";
+		print '  ', join('  ', @line), "\n";
 	}
-	print '  ', cell('median', 9 + 9 + 9 + 7 + 19 + 4),
-	  ' ', join(' ', map { cell($took{$_} ? milliseconds(median(@{ $took{$_} })) : '', 12, 1) } @sinks),
+	print '  ', join('  ', cell('median', 24),
+		map { ' ' x 18 . cell($took{$_} ? milliseconds(median(@{ $took{$_} })) : '', 10, 1) } @sinks),
 	  "\n";
-	return !$missing && %$events;
+	return $faults ? 0 : scalar keys %events;
 }
 
 sub run
 {
 	my ($clickhouse, $rabbitmq, $redis, @command) = @_;
 	my %port = (ClickHouse => $clickhouse, RabbitMQ => $rabbitmq, Redis => $redis);
-	my (%ready, %seen, %events);
+	my (%ready, %held);
 	my $buffer = '';
 	@psql = @command;
 
@@ -288,8 +308,7 @@ sub run
 				die "$sink: $time" if $what eq 'failed';
 				$ready{$sink} = 1;
 				next unless $what eq 'seen';
-				$seen{$sink}{ $event->{event_id} } //= $time;
-				$events{ $event->{event_id} } //= $event;
+				$held{$sink}{ $event->{event_id} } //= { event => $event, time => $time };
 			}
 		}
 	};
@@ -299,12 +318,11 @@ sub run
 	my $id = turn();
 	my ($due) = psql("SELECT count(*) FROM persistomata.history('turnstile', $id)");
 	$listen->(sub {
-		!grep { keys %{ $seen{$_} // {} } < $due } @sinks;
+		!grep { keys %{ $held{$_} // {} } < $due } @sinks;
 	});
-	my $whole = print_table(\%events, \%seen);
-	if (!$whole || keys %events < $due)
+	if (print_table(\%held) < $due)
 	{
-		print paint(31, "not every sink holds all $due events"), "\n";
+		print paint(31, "not every sink holds all $due events as they are"), "\n";
 		print "  $_\n" for psql('SELECT route, last_error FROM persistomata.stat_route');
 		return 1;
 	}
