@@ -66,7 +66,7 @@ SQL
 sub watch_clickhouse
 {
 	my ($port, $ready, $seen) = @_;
-	my $clickhouse = PstTest::ClickHouse->connect($port);
+	my $clickhouse = PstTest::ClickHouse->connect($port, keep_alive => 1);
 	my $last = $clickhouse->value('SELECT max(position) FROM turnstile_log') || 0;
 	$ready->();
 	while (1)

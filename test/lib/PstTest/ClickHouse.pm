@@ -1,6 +1,7 @@
 package PstTest::ClickHouse;
 
-# Reads a ClickHouse server over HTTP.
+# Reads a ClickHouse server over HTTP.  The connection is kept only where asked
+# for (keep_alive => 1): a server that is told to stop waits for those it has.
 
 use strict;
 use warnings;
@@ -17,6 +18,7 @@ sub connect
 		url => "http://127.0.0.1:$port/",
 		http => HTTP::Tiny->new(
 			timeout => $opt{timeout} // 30,
+			keep_alive => $opt{keep_alive} // 0,
 			default_headers => \%headers)
 	}, $class;
 }

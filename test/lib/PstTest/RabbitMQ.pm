@@ -19,6 +19,11 @@ my @properties = (
 	[ type => 's' ], [ user_id => 's' ],
 	[ app_id => 's' ], [ cluster_id => 's' ]);
 
+# Fixed and string-like values of a table's fields, as pack() knows them.
+my %fixed = (
+	t => 'C', b => 'c', B => 'C', s => 's>', u => 'n', I => 'l>', i => 'N',
+	l => 'q>', L => 'q>', f => 'f>', d => 'd>', T => 'Q>', S => 'N/a', x => 'N/a');
+
 sub connect
 {
 	my ($class, $port, %opt) = @_;
@@ -111,6 +116,30 @@ sub delete_exchange
 {
 	my ($self, $exchange) = @_;
 	$self->_call(40, 20, pack('n', 0) . _short($exchange) . "\0");
+	return $self;
+}
+
+# publish($exchange, $key, $body, message_id => …, …): without confirms.
+sub publish
+{
+	my ($self, $exchange, $key, $body, %values) = @_;
+	my ($flags, $encoded) = (0, '');
+	for my $bit (0 .. $#properties)
+	{
+		my ($name, $kind) = @{ $properties[$bit] };
+		next unless defined $values{$name};
+		$flags |= 0x8000 >> $bit;
+		$encoded .=
+		    $kind eq 's' ? _short($values{$name})
+		  : $kind eq 'F' ? _table(%{ $values{$name} })
+		  : pack($fixed{$kind}, $values{$name});
+	}
+	$self->_send(1, 60, 40, pack('n', 0) . _short($exchange) . _short($key) . "\0");
+	my $header = pack('n n Q> n', 60, 0, length $body, $flags) . $encoded;
+	$self->{socket}->print(
+		pack('C n N', 2, 1, length $header) . "$header\xCE",
+		length $body ? pack('C n N', 3, 1, length $body) . "$body\xCE" : ())
+	  or die "RabbitMQ: $!\n";
 	return $self;
 }
 
@@ -303,10 +332,6 @@ sub _take
 	(my $value, $$bytes) = unpack("$template a*", $$bytes);
 	return $value;
 }
-
-my %fixed = (
-	t => 'C', b => 'c', B => 'C', s => 's>', u => 'n', I => 'l>', i => 'N',
-	l => 'q>', L => 'q>', f => 'f>', d => 'd>', T => 'Q>', S => 'N/a', x => 'N/a');
 
 sub _field
 {

@@ -139,6 +139,17 @@ sub stop
 	return $self;
 }
 
+# ctl('list_queues', …): what the server's own command-line tool says (RabbitMQ).
+sub ctl
+{
+	my ($self, @words) = @_;
+	open(my $out, '-|', $self->{script}, 'ctl', $self->{dir}, @words)
+	  or die "$self->{script}: $!\n";
+	my $text = join '', <$out>;
+	close($out) or die "$self->{script} ctl @words: failed\n";
+	return $text;
+}
+
 sub log_tail
 {
 	my ($self, $lines) = @_;
