@@ -52,12 +52,11 @@ choose_ports() {
 }
 
 start_sinks() {
-	local name pid rc=0
+	local pid rc=0
 	local -a pids=()
-	for name in clickhouse rabbitmq redis; do
-		server_start "$name" "${!name}" &
-		pids+=($!)
-	done
+	server_start clickhouse "$clickhouse" & pids+=($!)
+	server_start rabbitmq "$rabbitmq" & pids+=($!)
+	server_start redis "$redis" --appendonly yes & pids+=($!)
 	for pid in "${pids[@]}"; do wait "$pid" || rc=1; done
 	[ "$rc" = 0 ] || die "a sink did not start"
 }

@@ -204,14 +204,15 @@ free_port() {
 	perl -I"$top/test/lib" -MPstTest::Server=free_port -e 'print free_port(), "\n"'
 }
 
-# server_start NAME [PORT]: test/servers/NAME.sh, in $work/servers/NAME; does
-# nothing if it runs already.
+# server_start NAME PORT [OPTION...]: test/servers/NAME.sh, in $work/servers/NAME;
+# does nothing if it runs already.
 server_start() {
-	local dir=$work/servers/$1 pid
+	local name=$1 dir=$work/servers/$1 pid
+	shift
 	postgres_folder "$work/servers"
 	pid=$(cat "$dir/pid" 2>/dev/null)
 	[ -n "$pid" ] && grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" && return
-	as_postgres "$work/src/test/servers/$1.sh" start "$dir" "${2:-$(free_port)}"
+	as_postgres "$work/src/test/servers/$name.sh" start "$dir" "$@"
 }
 
 # servers_stop: ends every server under $work/servers.  Folders are called NAME

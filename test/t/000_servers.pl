@@ -9,7 +9,7 @@ use PstTest::Redis;
 use PstTest::Server;
 use Test::More;
 
-my $redis = PstTest::Server->start('redis');
+my $redis = PstTest::Server->start('redis', options => [ '--appendonly', 'yes' ]);
 my $stream = PstTest::Redis->connect($redis->port);
 $stream->command('XADD', 's', '5-1', 'name', 'a', 'data', "line\r\nline");
 is_deeply(

@@ -3,7 +3,7 @@ package PstTest::Server;
 # A private server of one kind (clickhouse, chdb, rabbitmq, redis), started by
 # test/servers/KIND.sh.  It ends with the program that started it.
 #
-#	my $redis = PstTest::Server->start('redis');
+#	my $redis = PstTest::Server->start('redis', options => ['--appendonly', 'yes']);
 #	$redis->pause;  $redis->resume;		# SIGSTOP, SIGCONT
 #	$redis->stop;   $redis->restart;	# same folder, same port
 #	$redis->kill;						# SIGKILL: no goodbye
@@ -63,6 +63,7 @@ sub start
 		kind => $kind,
 		port => $opt{port} // free_port(),
 		dir => $opt{dir} // _folder() . "/$kind-$$-" . ++$started,
+		options => $opt{options} // [],		# further words for the script
 		script => "$test_dir/servers/$kind.sh",
 	}, $class;
 	push @live, $self;
@@ -74,7 +75,7 @@ sub restart
 {
 	my ($self) = @_;
 	$self->stop;
-	$self->_script('start', $self->{dir}, $self->{port});
+	$self->_script('start', $self->{dir}, $self->{port}, @{ $self->{options} });
 	return $self;
 }
 
