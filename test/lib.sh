@@ -72,10 +72,9 @@ install_packages() {
 		trap 'exit 130' INT TERM
 		export DEBIAN_FRONTEND=noninteractive
 		apt=(apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-		log=$(mktemp "${TMPDIR:-/tmp}/pst-apt.XXXXXX")
-		{ "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
-			</dev/null >"$log" 2>&1 || { tail -n 30 "$log" >&2; rm -f "$log"; exit 1; }
-		rm -f "$log"
+		out=$({ "${apt[@]}" update &&
+			"${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } </dev/null 2>&1) ||
+			{ tail -n 30 <<<"$out" >&2; exit 1; }
 	) || rc=$?
 	rmdir "${clusters%/*}" 2>/dev/null
 	[ "$rc" = 0 ] || die "the packages could not be installed"
@@ -109,26 +108,17 @@ find_postgres() {
 # build: compiles and installs the extension and the test modules.  Prints only
 # what went wrong; a warning is an error.
 build() {
-	local log dir rc=0
-	local -a dirs=("$top")
-
-	for dir in "$top"/test/modules/*/; do
-		[ -f "$dir/Makefile" ] && dirs+=("$dir")
-	done
-	log=$(mktemp "${TMPDIR:-/tmp}/pst-build.XXXXXX")
-	for dir in "${dirs[@]}"; do
-		{
-			make -C "$dir" -j2 PG_CONFIG="$PG_CONFIG" &&
-			make -C "$dir" -s install PG_CONFIG="$PG_CONFIG"
-		} >"$log" 2>&1 || rc=1
-		grep -q 'warning:' "$log" && rc=1
-		if [ "$rc" != 0 ]; then
-			cat "$log" >&2
-			break
+	local dir out rc
+	for dir in "$top" "$top"/test/modules/*/; do
+		[ -f "$dir/Makefile" ] || continue
+		out=$(make -C "$dir" -j2 PG_CONFIG="$PG_CONFIG" 2>&1 &&
+			make -C "$dir" -s install PG_CONFIG="$PG_CONFIG" 2>&1)
+		rc=$?
+		if [ "$rc" != 0 ] || [[ $out == *warning:* ]]; then
+			printf '%s\n' "$out" >&2
+			return 1
 		fi
 	done
-	rm -f "$log"
-	return "$rc"
 }
 
 # ---- running as postgres ----------------------------------------------------

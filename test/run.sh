@@ -98,7 +98,6 @@ choose() {
 
 # keep FROM TO: leaves results in the checkout, if it can be written.
 keep() {
-	rm -rf "${top:?}/$2"
 	cp -R "$1" "$top/$2" 2>/dev/null
 }
 
@@ -127,7 +126,7 @@ regress_line() {
 		'ok '* | 'not ok '*)
 			good=$([[ $line == 'ok '* ]] && echo yes)
 			line=${line#*[-+] }
-			line=${line% *ms} ;;
+			line=${line%% *} ;;
 		*)
 			printf '%s\n' "$line" >>"$work/$stage.out"
 			return ;;
@@ -141,6 +140,7 @@ run_regress() {
 	local stage=$1 program=$2 input=$3 kept=$4 before=$failed rc
 	shift 4
 	[ $# -gt 0 ] || return
+	rm -rf "${top:?}/$kept"
 	postgres_folder "$work/$stage"
 	each_line regress_line "${pg_user[@]}" "$program" --bindir="$pg_bin" \
 		--host="$work/pg" --port=5432 --user=postgres --dbname="pst_$stage" \
@@ -189,6 +189,7 @@ tap_line() {
 
 run_tap_file() {
 	local name=$1 tap_dir=$work/tap/$1 tap_ok=0 tap_bad=0 tap_skip=0 start=$SECONDS rc what file
+	rm -rf "$top/tmp_check/$name" "$top/tmp_check/$name.out"
 	postgres_folder "$tap_dir"
 	each_line tap_line timeout -k 20 "${PST_TAP_TIMEOUT:-300}" \
 		"${pg_user[@]}" env -C "$work/src" \
