@@ -15,14 +15,15 @@ use Exporter qw(import);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PstTest::ClickHouse;
+use PstTest::Proxy;
 use PstTest::RabbitMQ;
 use PstTest::Redis;
 use PstTest::Server;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(new_node sink_server client create_sink wait_for wait_for_value
-  wait_for_drain log_tail);
+our @EXPORT = qw(new_node sink_server sink_proxy client create_sink wait_for
+  wait_for_value wait_for_drain log_tail);
 
 # new_node($name, setting => value, …): a running cluster.  The values of settings
 # are written as they are, so quote what PostgreSQL wants quoted.
@@ -49,6 +50,14 @@ sub sink_server
 	return PstTest::Server->start($kind, %opt);
 }
 
+# sink_proxy($server): a network in front of it that can be put in trouble, see
+# PstTest::Proxy; give it to create_sink as via => $proxy.
+sub sink_proxy
+{
+	my ($server) = @_;
+	return PstTest::Proxy->start($server->port);
+}
+
 # client($server, …): a fresh connection to it.
 sub client
 {
@@ -65,7 +74,8 @@ sub client
 sub create_sink
 {
 	my ($node, $database, $name, $server, %options) = @_;
-	my ($port, $kind) = ($server->port, $server->kind);
+	my $via = delete $options{via} // $server;
+	my ($port, $kind) = ($via->port, $server->kind);
 	my ($user, $password);
 	if ($kind eq 'redis')
 	{
