@@ -6,7 +6,7 @@ MODULE_big = persistomata
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
-SCHEMA_PARTS = prelude types machine fsm event transition route stat grants
+SCHEMA_PARTS = prelude types machine fsm event transition sink route stat grants
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
@@ -21,9 +21,9 @@ SHLIB_LINK = -lcurl -lhiredis -lrabbitmq
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql output_iso tmp_check
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
-include $(PGXS)
 # No bitcode: nothing here gains from being inlined into a query.
 override with_llvm := no
+include $(PGXS)
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SCHEMA_PARTS:%=src/schema/%.sql)
 	cat $^ > $@

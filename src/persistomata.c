@@ -6,6 +6,7 @@
 
 #include "compat/compat.h"
 #include "config/config.h"
+#include "sink/sink.h"
 
 PST_MODULE_MAGIC;
 
@@ -15,4 +16,5 @@ void
 _PG_init(void)
 {
 	pst_config_init();
+	pst_sink_init();
 }

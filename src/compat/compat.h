@@ -26,4 +26,11 @@
 #define PST_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* From 17 a set belongs to a resource owner (NULL: to the process). */
+#if PG_VERSION_NUM >= 170000
+#define pst_create_wait_event_set(nevents) CreateWaitEventSet(NULL, nevents)
+#else
+#define pst_create_wait_event_set(nevents) CreateWaitEventSet(CurrentMemoryContext, nevents)
+#endif
+
 #endif							/* PST_COMPAT_H */

@@ -18,12 +18,22 @@ extern void pst_encode_json(StringInfo out, const PstEvent *event);
 /* in json.c: the event as a CloudEvents 1.0 structured envelope */
 extern void pst_encode_cloudevent(StringInfo out, const PstEvent *event);
 
+/* in json.c: a time as ISO 8601 in UTC, with microseconds */
+extern void pst_encode_time(StringInfo out, int64 us_since_1970);
+
 /* dispatches on a route's format, "json" or "cloudevents" */
-extern void pst_encode_event(StringInfo out, const PstEvent *event, const char *format);
+extern PGDLLEXPORT void pst_encode_event(StringInfo out, const PstEvent *event, const char *format);
+
+/*
+ * in member.c: the next member of a JSON object whose value is a string.  Begin
+ * with the object, go on with what is returned, until that is NULL.
+ */
+extern const char *pst_next_member(const char *at, StringInfo name, StringInfo value);
 
 /*
  * in template.c: an address template, with {machine} {type} {event} {key}
- * {from} {to} {fsm} replaced; an absent field becomes "-".
+ * {from} {to} {fsm} replaced; an absent field becomes "-"; "{{" and "}}" are
+ * single braces.
  */
 extern void pst_encode_address(StringInfo out, const char *template, const PstEvent *event);
 

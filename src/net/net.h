@@ -31,7 +31,7 @@ typedef struct PstWants
  * latch and runs CHECK_FOR_INTERRUPTS, so it may throw; no foreign library may
  * be on the stack.  wants may be NULL.  Returns true if the latch was set.
  */
-extern bool pst_net_wait(const PstWants *wants, int max_ms, uint32 wait_event);
+extern PGDLLEXPORT bool pst_net_wait(const PstWants *wants, int max_ms, uint32 wait_event);
 
 /*
  * Start a non-blocking TCP connection (close-on-exec, TCP_NODELAY) to host and
@@ -43,5 +43,8 @@ extern int	pst_net_connect(const char *host, int port, char *errbuf, size_t errl
 
 /* 0: connected; EINPROGRESS: not yet; another errno: why it failed. */
 extern int	pst_net_connected(int fd);
+
+/* Milliseconds of a clock that is never set: for deadlines. */
+extern int64 pst_net_now(void);
 
 #endif							/* PST_NET_H */

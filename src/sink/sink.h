@@ -79,7 +79,8 @@ typedef enum PstOptionKind
 	PST_OPTION_INT,				/* min .. max */
 	PST_OPTION_BOOL,
 	PST_OPTION_URL,				/* http:// or https:// */
-	PST_OPTION_ENUM				/* one of choices */
+	PST_OPTION_ENUM,			/* one of choices */
+	PST_OPTION_TEMPLATE			/* an address template, see encode.h */
 } PstOptionKind;
 
 typedef struct PstOptionDef
@@ -216,14 +217,20 @@ pst_sink_close(PstSink *sink)
 
 /* in registry.c: kinds by name; another extension may add its own */
 extern PGDLLEXPORT void pst_register_sink(const PstSinkOps *ops);
-extern const PstSinkOps *pst_find_sink(const char *kind);
-extern const char *pst_option(const PstOption *options, const char *name);	/* NULL if absent */
-extern const char *pst_option_or_default(const PstSinkOps *ops, const PstOption *options, const char *name);
+extern PGDLLEXPORT const PstSinkOps *pst_find_sink(const char *kind);
+extern PGDLLEXPORT const char *pst_option(const PstOption *options, const char *name);	/* NULL if absent */
+extern PGDLLEXPORT const char *pst_option_or_default(const PstSinkOps *ops, const PstOption *options, const char *name);
 extern void pst_sink_init(void);	/* registers the kinds built in */
 
 /* in option.c: checks one option, throws with a hint that names the valid ones */
 extern void pst_check_option(const PstSinkOps *ops, PstOptionPlace place,
 							 const char *name, const char *value);
+
+/*
+ * in option.c: the body of a foreign data wrapper's validator function; options
+ * and catalog are that function's arguments
+ */
+extern PGDLLEXPORT void pst_check_options(const char *kind, Datum options, Oid catalog);
 
 /* in clickhouse.c, rabbitmq.c, redis.c */
 extern const PstSinkOps pst_clickhouse_sink;

@@ -1,0 +1,51 @@
+/*
+ * log.h
+ *	  Writing to the event log.
+ */
+#ifndef PST_LOG_H
+#define PST_LOG_H
+
+#include "postgres.h"
+
+#include "event/event.h"
+
+/* A row of the log, as its writer gives it; the rest is filled in here. */
+typedef struct PstLogRow
+{
+	int64		event_id;
+	PstEventType type;
+	int			binding;
+	int			machine;		/* machine_version.id */
+	const char *key;
+	const char *event;			/* or NULL, as the following */
+	const char *from_state;
+	const char *to_state;
+	Datum		args;			/* jsonb */
+	bool		args_null;
+	Datum		payload;		/* jsonb */
+	bool		payload_null;
+	const char *reason;
+} PstLogRow;
+
+/*
+ * Draw an event's id.  To be called while the instance's row is locked (or its
+ * key is surely ours), so that ids of one instance rise in commit order.
+ */
+extern int64 pst_log_draw_id(void);
+
+/*
+ * Append rows to the current slot, in the current transaction, with the
+ * extension's own rights.  Wakes the relay at commit.
+ */
+extern void pst_log_append(const PstLogRow *rows, int nrows);
+
+/*
+ * The number of the current slot, read outside MVCC.  Only a reader that holds
+ * a lock on the slot's table and reads it again may count on it.
+ */
+extern int	pst_ring_current_slot(void);
+
+/* The extension's own relation by name, cached; throws if it is missing. */
+extern Oid	pst_own_relation(const char *name);
+
+#endif							/* PST_LOG_H */

@@ -1,0 +1,369 @@
+/*
+ * redis.c
+ *	  The sink for Redis streams (Redis 5 and later, Valkey).
+ *
+ * A shipment goes out in chunks, each in a MULTI/EXEC of its own and only one
+ * at a time: what stops a chunk (no memory, a read-only replica) stops it whole
+ * and stops the run, so that no later event slips past an earlier one.  A later
+ * one would hide it: ids only rise, and an id below the top is refused for ever.
+ * While the server works on a chunk, the next one is formatted.
+ *
+ * The ids are the events' own, so that a repeat is refused by the server.  Such
+ * a refusal counts as delivered only if the entry at that id bears our event's
+ * name, or if it is shown to have been trimmed (see redis_answer.c); otherwise
+ * someone else writes to the stream, and that is for a human to settle.
+ *
+ * Options.  Server: host, port, database, connect_timeout and reply_timeout
+ * (ms).  User mapping: user (Redis 6 and later), password.  Route: stream (a
+ * template), maxlen (about how many entries the stream keeps), mode.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "sink/redis.h"
+#include "sink/redis_shipment.h"
+#include "utils/memutils.h"
+
+#define CHUNK_BYTES (4 * 1024 * 1024)
+
+static const PstOptionDef redis_options[] = {
+	{"host", PST_OPTION_SERVER, PST_OPTION_TEXT, "127.0.0.1", 0, 0, NULL},
+	{"port", PST_OPTION_SERVER, PST_OPTION_INT, "6379", 1, 65535, NULL},
+	{"database", PST_OPTION_SERVER, PST_OPTION_INT, "0", 0, 1000000, NULL},
+	{"connect_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "5000", 10, 600000, NULL},
+	{"reply_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "30000", 10, 3600000, NULL},
+	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"password", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"mode", PST_OPTION_ROUTE, PST_OPTION_ENUM, "stream", 0, 0, "stream"},
+	{"stream", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, "persistomata:{machine}", 0, 0, NULL},
+	{"maxlen", PST_OPTION_ROUTE, PST_OPTION_INT, NULL, 1, INT_MAX, NULL},
+	{NULL, PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL}
+};
+
+/* The sockets and the parser are not palloc'd: free them with the memory. */
+static void
+free_foreign(void *arg)
+{
+	PstRedis   *redis = arg;
+
+	pst_redis_close(&redis->conn);
+}
+
+static const char *
+text_setting(const PstSinkSettings *settings, const char *name)
+{
+	const char *value = pst_option_or_default(&pst_redis_sink, settings->options, name);
+
+	return value ? pstrdup(value) : NULL;
+}
+
+static int
+int_setting(const PstSinkSettings *settings, const char *name)
+{
+	return atoi(pst_option_or_default(&pst_redis_sink, settings->options, name));
+}
+
+static PstSink *
+redis_open(const PstSinkSettings *settings)
+{
+	PstRedis   *redis = palloc0(sizeof(PstRedis));
+	MemoryContext old;
+
+	redis->base.ops = &pst_redis_sink;
+	redis->conn.fd = -1;
+	redis->on_reset.func = free_foreign;
+	redis->on_reset.arg = redis;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &redis->on_reset);
+	redis->context = AllocSetContextCreate(CurrentMemoryContext, "Redis sink",
+										   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(redis->context);
+	redis->conn.host = text_setting(settings, "host");
+	redis->conn.port = int_setting(settings, "port");
+	redis->conn.database = int_setting(settings, "database");
+	redis->conn.connect_timeout = int_setting(settings, "connect_timeout");
+	redis->conn.reply_timeout = int_setting(settings, "reply_timeout");
+	redis->conn.user = text_setting(settings, "user");
+	redis->conn.password = text_setting(settings, "password");
+	initStringInfo(&redis->conn.greeting);
+	initStringInfo(&redis->scratch);
+	for (int i = 0; i < (int) lengthof(redis->chunks); i++)
+		initStringInfo(&redis->chunks[i].bytes);
+	MemoryContextSwitchTo(old);
+	return &redis->base;
+}
+
+/* Every event that has no verdict yet gets this one. */
+static PstSinkProgress
+settle(PstRedis *redis, PstVerdict verdict)
+{
+	for (int i = 0; i < redis->shipment->nevents; i++)
+		if (redis->verdicts[i] == PST_VERDICT_NONE)
+			redis->verdicts[i] = verdict;
+	redis->step = PST_REDIS_IDLE;
+	redis->conn.out = NULL;
+	redis->conn.out_len = redis->conn.out_done = 0;
+	return PST_SINK_DONE;
+}
+
+/* The connection is gone, and conn.fault says why. */
+static PstSinkProgress
+settle_broken(PstRedis *redis, bool in_doubt)
+{
+	redis->fault = redis->conn.fault;
+	redis->fault.in_doubt = in_doubt;
+	return settle(redis, redis->fault.verdict);
+}
+
+static void
+redis_send(PstSink *sink, const PstShipment *shipment)
+{
+	PstRedis   *redis = (PstRedis *) sink;
+	const PstSinkOps *ops = &pst_redis_sink;
+
+	if (redis->nverdicts < shipment->nevents)
+	{
+		if (redis->verdicts)
+			pfree(redis->verdicts);
+		redis->verdicts = MemoryContextAlloc(redis->context, shipment->nevents);
+		redis->nverdicts = shipment->nevents;
+	}
+	memset(redis->verdicts, PST_VERDICT_NONE, shipment->nevents);
+	memset(&redis->fault, 0, sizeof(redis->fault));
+	redis->shipment = shipment;
+	redis->address.stream = pst_option_or_default(ops, shipment->options, "stream");
+	redis->address.maxlen = pst_option_or_default(ops, shipment->options, "maxlen");
+	redis->address.format = shipment->format;
+	redis->may_be_trimmed = redis->address.maxlen && shipment->in_doubt;
+	redis->duplicates = 0;
+	redis->formatted = 0;
+	redis->current = 0;
+	redis->chunks[0].nevents = redis->chunks[1].nevents = 0;
+	redis->step = PST_REDIS_CONNECT;
+
+	/* The server may have closed an idle connection: no reason for a doubt. */
+	if (pst_redis_is_stale(&redis->conn))
+		pst_redis_close(&redis->conn);
+}
+
+/* Format the next events into the chunk. */
+static void
+format_chunk(PstRedis *redis, PstRedisChunk *chunk)
+{
+	static const char *const multi[] = {"MULTI"};
+	static const char *const exec[] = {"EXEC"};
+	const PstShipment *shipment = redis->shipment;
+
+	chunk->first = redis->formatted;
+	chunk->nevents = 0;
+	if (redis->formatted >= shipment->nevents)
+		return;
+	resetStringInfo(&chunk->bytes);
+	pst_redis_format_command(&chunk->bytes, 1, multi);
+	while (redis->formatted < shipment->nevents && chunk->nevents < PST_REDIS_CHUNK &&
+		   chunk->bytes.len < CHUNK_BYTES)
+	{
+		pst_redis_format_xadd(&chunk->bytes, &redis->scratch, &redis->address,
+							  &shipment->events[redis->formatted++]);
+		chunk->nevents++;
+	}
+	pst_redis_format_command(&chunk->bytes, 1, exec);
+}
+
+/* Hand the next chunk to the connection; false if there is none. */
+static bool
+begin_chunk(PstRedis *redis)
+{
+	PstRedisChunk *chunk = &redis->chunks[redis->current];
+
+	if (chunk->nevents == 0)
+		format_chunk(redis, chunk);
+	if (chunk->nevents == 0)
+		return false;
+	pst_redis_begin_answers(redis);
+	pst_redis_write(&redis->conn, chunk->bytes.data, chunk->bytes.len);
+	redis->step = PST_REDIS_ANSWERS;
+	return true;
+}
+
+/* The chunk is through: the other buffer is next. */
+static void
+finish_chunk(PstRedis *redis)
+{
+	redis->chunks[redis->current].nevents = 0;
+	redis->current = 1 - redis->current;
+	redis->step = PST_REDIS_NEXT;
+}
+
+/* Ask what stands at the ids that were refused. */
+static void
+begin_check(PstRedis *redis)
+{
+	PstRedisChunk *chunk = &redis->chunks[redis->current];
+
+	resetStringInfo(&chunk->bytes);
+	for (int i = 0; i < redis->nrefused; i++)
+	{
+		const PstEvent *event = &redis->shipment->events[redis->refused[i]];
+
+		pst_redis_format_find(&chunk->bytes, &redis->scratch, &redis->address, event);
+		if (redis->may_be_trimmed)
+			pst_redis_format_first(&chunk->bytes, &redis->scratch, &redis->address, event);
+	}
+	redis->answers = 0;
+	pst_redis_write(&redis->conn, chunk->bytes.data, chunk->bytes.len);
+	redis->step = PST_REDIS_CHECK;
+}
+
+/* A step with the server; sets *wait if only the peer can go on now. */
+static bool
+exchange(PstRedis *redis, bool *wait)
+{
+	PstRedisChunk *ahead = &redis->chunks[1 - redis->current];
+	redisReply *reply;
+
+	if (!pst_redis_pump(&redis->conn))
+		return false;
+	/* While it digests this chunk, make the next. */
+	if (redis->step == PST_REDIS_ANSWERS && ahead->nevents == 0)
+		format_chunk(redis, ahead);
+	for (;;)
+	{
+		if (!pst_redis_next(&redis->conn, &reply))
+			return false;
+		if (reply == NULL)
+			break;
+		if (redis->step == PST_REDIS_ANSWERS)
+			pst_redis_take_answer(redis, reply);
+		else
+			pst_redis_take_finding(redis, reply);
+		freeReplyObject(reply);
+		if (redis->step != PST_REDIS_ANSWERS && redis->step != PST_REDIS_CHECK)
+			return true;
+	}
+	*wait = true;
+	return true;
+}
+
+static PstSinkProgress
+redis_poll(PstSink *sink)
+{
+	PstRedis   *redis = (PstRedis *) sink;
+	bool		wait = false;
+
+	while (!wait)
+	{
+		switch (redis->step)
+		{
+			case PST_REDIS_CONNECT:
+				if (!pst_redis_connect(&redis->conn))
+					return settle_broken(redis, false);
+				wait = redis->conn.stage != PST_REDIS_READY;
+				if (!wait)
+					redis->step = PST_REDIS_NEXT;
+				break;
+			case PST_REDIS_NEXT:
+				if (!begin_chunk(redis))
+					return settle(redis, PST_DELIVERED);
+				break;
+			case PST_REDIS_ANSWERS:
+			case PST_REDIS_CHECK:
+				if (!exchange(redis, &wait))
+					return settle_broken(redis, true);
+				break;
+			case PST_REDIS_REFUSED:
+				begin_check(redis);
+				break;
+			case PST_REDIS_THROUGH:
+				if (redis->fault.verdict != PST_VERDICT_NONE)
+				{
+					/* A log-in, a replica's role or a proxy may have changed. */
+					pst_redis_close(&redis->conn);
+					return settle(redis, redis->fault.verdict);
+				}
+				finish_chunk(redis);
+				break;
+			case PST_REDIS_IDLE:
+				return PST_SINK_DONE;
+		}
+	}
+	return PST_SINK_BUSY;
+}
+
+static void
+redis_wants(const PstSink *sink, PstWants *wants)
+{
+	const PstRedis *redis = (const PstRedis *) sink;
+
+	if (redis->step != PST_REDIS_IDLE)
+		pst_redis_wants(&redis->conn, wants);
+}
+
+static PstVerdict
+redis_verdict(const PstSink *sink, int nth)
+{
+	return ((const PstRedis *) sink)->verdicts[nth];
+}
+
+/* Redis refuses no event for its content: what refuses, refuses all. */
+static const PstFault *
+redis_event_fault(const PstSink *sink, int nth)
+{
+	const PstRedis *redis = (const PstRedis *) sink;
+
+	return redis->verdicts[nth] == PST_DELIVERED ? NULL : &redis->fault;
+}
+
+static const PstFault *
+redis_fault(const PstSink *sink)
+{
+	return &((const PstRedis *) sink)->fault;
+}
+
+static int
+redis_duplicates(const PstSink *sink)
+{
+	return ((const PstRedis *) sink)->duplicates;
+}
+
+static void
+redis_idle(PstSink *sink)
+{
+	PstRedis   *redis = (PstRedis *) sink;
+
+	/* Nothing keeps a connection alive here; do not keep a dead one. */
+	if (redis->step == PST_REDIS_IDLE && pst_redis_is_stale(&redis->conn))
+		pst_redis_close(&redis->conn);
+}
+
+static void
+redis_close(PstSink *sink)
+{
+	PstRedis   *redis = (PstRedis *) sink;
+
+	pst_redis_close(&redis->conn);
+	if (redis->context)
+		MemoryContextDelete(redis->context);
+	redis->context = NULL;
+	redis->verdicts = NULL;
+	redis->nverdicts = 0;
+	redis->step = PST_REDIS_IDLE;
+}
+
+const PstSinkOps pst_redis_sink = {
+	.kind = "redis",
+	.options = redis_options,
+	.names_shipments = false,
+	.max_rows = 10000,
+	.max_bytes = 16 * 1024 * 1024,
+	.open = redis_open,
+	.send = redis_send,
+	.poll = redis_poll,
+	.wants = redis_wants,
+	.verdict = redis_verdict,
+	.event_fault = redis_event_fault,
+	.fault = redis_fault,
+	.duplicates = redis_duplicates,
+	.idle = redis_idle,
+	.close = redis_close,
+};

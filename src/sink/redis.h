@@ -1,0 +1,76 @@
+/*
+ * redis.h
+ *	  What the files of the Redis sink share.
+ *
+ * hiredis is used for its parser of replies only.  Sockets are read and written
+ * here, without waiting, and commands are formatted straight into the buffer
+ * that is written: so no call of the library can block or fail half-way, and
+ * the same code fits every version of it.
+ */
+#ifndef PST_REDIS_H
+#define PST_REDIS_H
+
+#include "postgres.h"
+
+#include <hiredis/hiredis.h>
+
+#include "lib/stringinfo.h"
+#include "sink/sink.h"
+
+typedef enum PstRedisStage
+{
+	PST_REDIS_CLOSED,
+	PST_REDIS_CONNECTING,
+	PST_REDIS_GREETING,			/* AUTH, SELECT: waiting for their replies */
+	PST_REDIS_READY
+} PstRedisStage;
+
+typedef struct PstRedisConnection
+{
+	const char *host;
+	int			port;
+	int			database;
+	const char *user;
+	const char *password;
+	int			connect_timeout;	/* ms, for socket and greeting together */
+	int			reply_timeout;	/* ms without any progress */
+
+	PstRedisStage stage;
+	int			fd;				/* -1 if closed */
+	redisReader *reader;
+	StringInfoData greeting;
+	int			greetings_due;	/* replies still to come */
+	const char *out;			/* borrowed from the caller: what to write */
+	size_t		out_len;
+	size_t		out_done;
+	int64		deadline;
+	PstFault	fault;			/* why it broke or did not come up */
+} PstRedisConnection;
+
+/* in redis_connection.c; each returns false when the connection has broken */
+extern void pst_redis_close(PstRedisConnection *conn);
+extern bool pst_redis_connect(PstRedisConnection *conn);	/* one step; see stage */
+extern void pst_redis_write(PstRedisConnection *conn, const char *bytes, size_t len);
+extern bool pst_redis_pump(PstRedisConnection *conn);	/* write and read what can be */
+extern bool pst_redis_next(PstRedisConnection *conn, redisReply **reply);	/* NULL: none yet */
+extern bool pst_redis_is_stale(PstRedisConnection *conn);	/* closed by the peer meanwhile? */
+extern void pst_redis_wants(const PstRedisConnection *conn, PstWants *wants);
+extern void pst_redis_fault_of_error(PstFault *fault, const char *said, size_t len);
+
+/* in redis_format.c: commands in the wire format, appended */
+typedef struct PstRedisAddress
+{
+	const char *stream;			/* template of the key */
+	const char *maxlen;			/* NULL: the stream is never trimmed */
+	const char *format;			/* of the data field */
+} PstRedisAddress;
+
+extern void pst_redis_format_command(StringInfo out, int argc, const char *const *argv);
+extern void pst_redis_format_xadd(StringInfo out, StringInfo scratch,
+								  const PstRedisAddress *address, const PstEvent *event);
+extern void pst_redis_format_find(StringInfo out, StringInfo scratch,
+								  const PstRedisAddress *address, const PstEvent *event);
+extern void pst_redis_format_first(StringInfo out, StringInfo scratch,
+								   const PstRedisAddress *address, const PstEvent *event);
+
+#endif							/* PST_REDIS_H */

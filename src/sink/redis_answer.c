@@ -1,0 +1,213 @@
+/*
+ * redis_answer.c
+ *	  What Redis' answers mean for the events of a chunk.
+ *
+ * Every answer is looked at.  Those before EXEC say whether each command was
+ * queued; if one was not, EXEC does nothing at all.  EXEC then answers for each
+ * XADD: its id, or why not.
+ */
+#include "postgres.h"
+
+#include "sink/fault.h"
+#include "sink/redis_shipment.h"
+
+void
+pst_redis_begin_answers(PstRedis *redis)
+{
+	redis->answers = 0;
+	redis->not_queued = false;
+	redis->nrefused = 0;
+}
+
+/* The first fault of a chunk is the one to report. */
+static void
+note_fault(PstRedis *redis, const char *said, size_t len)
+{
+	if (redis->fault.verdict == PST_VERDICT_NONE)
+		pst_redis_fault_of_error(&redis->fault, said, len);
+}
+
+/* XADD's complaint about an id that does not rise */
+static bool
+is_too_small(const redisReply *reply)
+{
+	return strstr(reply->str, "equal or smaller than the target stream top item") != NULL;
+}
+
+static void
+take_result(PstRedis *redis, int nth, const redisReply *reply)
+{
+	PstFault	fault;
+
+	if (reply->type == REDIS_REPLY_STRING)
+		redis->verdicts[nth] = PST_DELIVERED;
+	else if (reply->type == REDIS_REPLY_ERROR && is_too_small(reply))
+		redis->refused[redis->nrefused++] = nth;
+	else if (reply->type == REDIS_REPLY_ERROR)
+	{
+		pst_redis_fault_of_error(&fault, reply->str, reply->len);
+		redis->verdicts[nth] = fault.verdict;
+		note_fault(redis, reply->str, reply->len);
+	}
+	else
+	{
+		/* not what XADD answers: a proxy? */
+		redis->verdicts[nth] = PST_RETRY;
+		if (redis->fault.verdict == PST_VERDICT_NONE)
+			pst_fault_set(&redis->fault, PST_RETRY, 0, "unexpected answer to XADD");
+	}
+}
+
+static void
+take_exec(PstRedis *redis, const redisReply *reply)
+{
+	const PstRedisChunk *chunk = &redis->chunks[redis->current];
+
+	redis->step = PST_REDIS_THROUGH;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == (size_t) chunk->nevents &&
+		!redis->not_queued)
+	{
+		for (int i = 0; i < chunk->nevents; i++)
+			take_result(redis, chunk->first + i, reply->element[i]);
+		if (redis->nrefused > 0)
+			redis->step = PST_REDIS_REFUSED;
+		return;
+	}
+	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "EXECABORT", 9) == 0)
+	{
+		/* Nothing was done, because of an earlier refusal or of one of EXEC itself. */
+		const char *cause = strstr(reply->str, "because of: ");
+
+		cause = cause ? cause + strlen("because of: ") : reply->str;
+		note_fault(redis, cause, strlen(cause));
+		return;
+	}
+
+	/*
+	 * Either EXEC itself was refused, or MULTI was and the commands after it
+	 * were carried out one by one: the next try will find out what landed.
+	 */
+	if (reply->type == REDIS_REPLY_ERROR)
+		note_fault(redis, reply->str, reply->len);
+	else if (redis->fault.verdict == PST_VERDICT_NONE)
+		pst_fault_set(&redis->fault, PST_RETRY, 0, "unexpected answer to EXEC");
+	redis->fault.in_doubt = redis->not_queued;
+}
+
+void
+pst_redis_take_answer(PstRedis *redis, const redisReply *reply)
+{
+	const PstRedisChunk *chunk = &redis->chunks[redis->current];
+
+	if (redis->answers++ <= chunk->nevents)
+	{
+		if (reply->type == REDIS_REPLY_STATUS)
+			return;
+		redis->not_queued = true;
+		if (reply->type == REDIS_REPLY_ERROR)
+			note_fault(redis, reply->str, reply->len);
+		return;
+	}
+	take_exec(redis, reply);
+}
+
+/* The only entry of an XRANGE's answer, or NULL: an array of id and fields. */
+static const redisReply *
+sole_entry(const redisReply *reply)
+{
+	const redisReply *entry;
+
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 1)
+		return NULL;
+	entry = reply->element[0];
+	if (entry->type != REDIS_REPLY_ARRAY || entry->elements != 2 ||
+		entry->element[0]->type != REDIS_REPLY_STRING ||
+		entry->element[1]->type != REDIS_REPLY_ARRAY)
+		return NULL;
+	return entry;
+}
+
+static const char *
+entry_field(const redisReply *entry, const char *name)
+{
+	const redisReply *fields = entry->element[1];
+
+	for (size_t i = 0; i + 1 < fields->elements; i += 2)
+		if (fields->element[i]->type == REDIS_REPLY_STRING &&
+			fields->element[i + 1]->type == REDIS_REPLY_STRING &&
+			strcmp(fields->element[i]->str, name) == 0)
+			return fields->element[i + 1]->str;
+	return NULL;
+}
+
+/*
+ * Was our entry trimmed away?  It was if the stream is trimmed by us, an
+ * earlier try may have landed, and the stream now begins with a later event of
+ * our own log: we send in order, so ours must have come before that one.
+ */
+static bool
+was_trimmed(const PstRedis *redis, const PstEvent *event, const redisReply *first)
+{
+	const char *name = entry_field(first, "name");
+	const char *position = entry_field(first, "position");
+	const char *tail = strrchr(event->name, '-');
+	size_t		home;
+
+	if (!name || !position || !tail)
+		return false;
+	home = tail - event->name + 1;	/* log id and timeline */
+	return strncmp(name, event->name, home) == 0 &&
+		strtoll(position, NULL, 10) > event->position;
+}
+
+/* All answers about a refused event have come: what is its verdict? */
+static void
+conclude(PstRedis *redis, int nth, const redisReply *first)
+{
+	const PstEvent *event = &redis->shipment->events[nth];
+
+	if (redis->found || (redis->empty && first && was_trimmed(redis, event, first)))
+	{
+		redis->verdicts[nth] = PST_DELIVERED;
+		redis->duplicates++;
+		return;
+	}
+	redis->verdicts[nth] = PST_MISCONFIGURED;
+	if (redis->fault.verdict != PST_MISCONFIGURED)
+		pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
+					  "the stream has entries that are not of this route: id %lld-%lld is taken or passed",
+					  (long long) event->stream_ms, (long long) event->ordinal);
+}
+
+/*
+ * For each refused id comes what stands there and, if it may have been trimmed,
+ * where the stream begins.
+ */
+void
+pst_redis_take_finding(PstRedis *redis, const redisReply *reply)
+{
+	int			each = redis->may_be_trimmed ? 2 : 1;
+	int			nth = redis->refused[redis->answers / each];
+	const redisReply *entry = sole_entry(reply);
+	bool		is_last = redis->answers % each == each - 1;
+	const char *name;
+
+	if (reply->type == REDIS_REPLY_ERROR)
+	{
+		/* Not known after all: ask again at the next try. */
+		note_fault(redis, reply->str, reply->len);
+		redis->fault.in_doubt = true;
+		redis->verdicts[nth] = redis->fault.verdict;
+	}
+	else if (redis->answers % each == 0)
+	{
+		name = entry ? entry_field(entry, "name") : NULL;
+		redis->found = name && strcmp(name, redis->shipment->events[nth].name) == 0;
+		redis->empty = entry == NULL;
+	}
+	if (is_last && redis->verdicts[nth] == PST_VERDICT_NONE)
+		conclude(redis, nth, each == 2 ? entry : NULL);
+	redis->answers++;
+	if (redis->answers == each * redis->nrefused)
+		redis->step = PST_REDIS_THROUGH;
+}

@@ -1,0 +1,160 @@
+/*
+ * redis_format.c
+ *	  Commands of the Redis sink in the wire format, RESP2.
+ *
+ * An event becomes one entry with the fields
+ *
+ *		name		the event's name; what a repeat is recognized by
+ *		position	its place in the log
+ *		type		init, state, value, errored, deleted
+ *		key			the instance's key
+ *		event		the event's own name; left out if it has none
+ *		data		the whole event, as JSON or as a CloudEvents envelope
+ *
+ * so that a consumer can pick what concerns it without parsing the JSON.  The
+ * entry's id is <ms of the cut>-<ordinal in the cut>, which rises strictly.
+ */
+#include "postgres.h"
+
+#include "encode/encode.h"
+#include "sink/redis.h"
+
+/* A bulk string that is known when compiling, as in BULK("4", "name"). */
+#define BULK(len, text) "$" len "\r\n" text "\r\n"
+#define append_literal(out, text) appendBinaryStringInfo(out, text, sizeof(text) - 1)
+
+/* Digits of an unsigned number at the end of a buffer; returns where they begin. */
+static char *
+digits_of(uint64 value, char *end)
+{
+	do
+	{
+		*--end = '0' + value % 10;
+		value /= 10;
+	} while (value > 0);
+	return end;
+}
+
+/* "*3\r\n" or "$3\r\n" */
+static void
+append_header(StringInfo out, char mark, uint64 value)
+{
+	char		buffer[24];
+	char	   *at;
+
+	buffer[sizeof(buffer) - 2] = '\r';
+	buffer[sizeof(buffer) - 1] = '\n';
+	at = digits_of(value, buffer + sizeof(buffer) - 2);
+	*--at = mark;
+	appendBinaryStringInfo(out, at, buffer + sizeof(buffer) - at);
+}
+
+static void
+append_bulk(StringInfo out, const char *bytes, size_t len)
+{
+	append_header(out, '$', len);
+	appendBinaryStringInfo(out, bytes, len);
+	appendBinaryStringInfo(out, "\r\n", 2);
+}
+
+static void
+append_text(StringInfo out, const char *text)
+{
+	append_bulk(out, text, strlen(text));
+}
+
+/* The stream's key as the template has it for this event. */
+static void
+append_key(StringInfo out, StringInfo scratch, const PstRedisAddress *address,
+		   const PstEvent *event)
+{
+	resetStringInfo(scratch);
+	pst_encode_address(scratch, address->stream, event);
+	append_bulk(out, scratch->data, scratch->len);
+}
+
+static void
+append_id(StringInfo out, const PstEvent *event)
+{
+	char		buffer[48];
+	char	   *at = digits_of(event->ordinal, buffer + sizeof(buffer));
+
+	*--at = '-';
+	at = digits_of(event->stream_ms, at);
+	append_bulk(out, at, buffer + sizeof(buffer) - at);
+}
+
+static void
+append_number(StringInfo out, int64 value)
+{
+	char		buffer[24];
+	char	   *at = digits_of(value < 0 ? -(uint64) value : (uint64) value,
+							   buffer + sizeof(buffer));
+
+	if (value < 0)
+		*--at = '-';
+	append_bulk(out, at, buffer + sizeof(buffer) - at);
+}
+
+void
+pst_redis_format_command(StringInfo out, int argc, const char *const *argv)
+{
+	append_header(out, '*', argc);
+	for (int i = 0; i < argc; i++)
+		append_text(out, argv[i]);
+}
+
+void
+pst_redis_format_xadd(StringInfo out, StringInfo scratch,
+					  const PstRedisAddress *address, const PstEvent *event)
+{
+	int			nfields = event->event ? 6 : 5;
+
+	append_header(out, '*', 3 + (address->maxlen ? 3 : 0) + 2 * nfields);
+	append_literal(out, BULK("4", "XADD"));
+	append_key(out, scratch, address, event);
+	if (address->maxlen)
+	{
+		append_literal(out, BULK("6", "MAXLEN") BULK("1", "~"));
+		append_text(out, address->maxlen);
+	}
+	append_id(out, event);
+	append_literal(out, BULK("4", "name"));
+	append_text(out, event->name);
+	append_literal(out, BULK("8", "position"));
+	append_number(out, event->position);
+	append_literal(out, BULK("4", "type"));
+	append_text(out, pst_event_type_name(event->type));
+	append_literal(out, BULK("3", "key"));
+	append_text(out, event->key ? event->key : "");
+	if (event->event)
+	{
+		append_literal(out, BULK("5", "event"));
+		append_text(out, event->event);
+	}
+	append_literal(out, BULK("4", "data"));
+	resetStringInfo(scratch);
+	pst_encode_event(scratch, event, address->format);
+	append_bulk(out, scratch->data, scratch->len);
+}
+
+/* XRANGE: what stands at this event's id? */
+void
+pst_redis_format_find(StringInfo out, StringInfo scratch,
+					  const PstRedisAddress *address, const PstEvent *event)
+{
+	append_literal(out, "*4\r\n" BULK("6", "XRANGE"));
+	append_key(out, scratch, address, event);
+	append_id(out, event);
+	append_id(out, event);
+}
+
+/* XRANGE: what is the first entry of this event's stream? */
+void
+pst_redis_format_first(StringInfo out, StringInfo scratch,
+					   const PstRedisAddress *address, const PstEvent *event)
+{
+	append_literal(out, "*6\r\n" BULK("6", "XRANGE"));
+	append_key(out, scratch, address, event);
+	append_literal(out, BULK("1", "-") BULK("1", "+") BULK("5", "COUNT") BULK("1", "1"));
+}
