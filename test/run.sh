@@ -11,6 +11,8 @@
 #   PG_CONFIG          the PostgreSQL to test with (default: Debian's own)
 #   PST_TAP_TIMEOUT    seconds that one TAP file may take (default 300)
 #   PST_NO_INSTALL=1   do not look for missing packages
+#   PST_CACHE          where the current ClickHouse engine is kept between runs
+#                      (default /var/cache/persistomata)
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -231,6 +233,10 @@ run_tap() {
 	[ ${#tap[@]} -gt 0 ] || return
 	postgres_folder "$work/tap"
 	postgres_folder "$work/servers"
+	if [ "$(id -u)" = 0 ]; then
+		export PST_CACHE=${PST_CACHE:-/var/cache/persistomata}
+		postgres_folder "$PST_CACHE"
+	fi
 	for name in "${tap[@]}"; do
 		run_tap_file "$name"
 		servers_stop
@@ -241,7 +247,7 @@ run_tap() {
 
 if [ -z "${PST_NO_INSTALL:-}" ]; then
 	packages=($(build_packages))
-	! wanted tap || packages+=($(server_packages) libipc-run-perl)
+	! wanted tap || packages+=($(server_packages) libipc-run-perl nodejs npm)
 	install_packages "${packages[@]}"
 fi
 find_postgres
