@@ -1,283 +1,159 @@
 /*
  * log.c
- *	  Appends to the event log.
+ *	  The tables of the event log, by slot of the ring.
  *
- * The slot to write is a sequence's last value.  A writer reads it, takes
- * RowExclusiveLock on the slot's table and reads again until both agree; it
- * keeps the lock to the end of its transaction.  So a slot that has been passed
- * and whose table can be locked in share mode has no writer, and gets none.
- * Rows go in through the table access method, not through SQL: nobody needs
- * rights on the log to fire an event, and nobody can forge one.
+ * Tables are found by name, each time: the system caches make that cheap, and
+ * the extension may have been dropped and created since.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "access/transam.h"
-#include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type_d.h"
+#include "commands/extension.h"
 #include "commands/sequence.h"
-#include "config/config.h"
 #include "event/log.h"
-#include "event/wake.h"
-#include "executor/executor.h"
-#include "executor/tuptable.h"
+#include "event/query.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/xid8.h"
 
-/* Columns of persistomata.log_N, in order. */
-enum
-{
-	COL_EVENT_ID, COL_XID, COL_OCCURRED_AT, COL_BINDING, COL_MACHINE, COL_TIMELINE, COL_TYPE,
-	COL_KEY, COL_EVENT, COL_FROM_STATE, COL_TO_STATE, COL_ACTOR, COL_ARGS, COL_PAYLOAD,
-	COL_REASON, COL_HEADERS, LOG_COLUMNS
+static PstQuery ring_query = {
+	"SELECT slot, turn, turned_at, first_cut, last_cut, closed_at"
+	" FROM persistomata.ring"
+	" WHERE turn OPERATOR(pg_catalog.>) 0"
+	" ORDER BY turn",
+	0, {0}, NULL
 };
 
-/* ---- relations by name ---- */
+static PstQuery home_query = {
+	"SELECT log_id, system_identifier, database FROM persistomata.log_home",
+	0, {0}, NULL
+};
 
-typedef struct OwnRelation
+Oid
+pst_extension_oid(void)
 {
-	char		name[NAMEDATALEN];	/* hash key */
-	Oid			relid;
-} OwnRelation;
-
-static HTAB *own_relations = NULL;
-
-static void
-forget_relation(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS scan;
-	OwnRelation *entry;
-
-	hash_seq_init(&scan, own_relations);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		if (relid == InvalidOid || entry->relid == relid)
-			entry->relid = InvalidOid;
+	return get_extension_oid("persistomata", true);
 }
 
 Oid
-pst_own_relation(const char *name)
+pst_log_relation(const char *name)
 {
-	OwnRelation *entry;
-	NameData	key;
-	bool		found;
+	Oid			schema = get_namespace_oid("persistomata", true);
+	Oid			relation = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
-	if (own_relations == NULL)
-	{
-		HASHCTL		ctl = {0};
-
-		ctl.keysize = NAMEDATALEN;
-		ctl.entrysize = sizeof(OwnRelation);
-		ctl.hcxt = CacheMemoryContext;
-		own_relations = hash_create("persistomata relations", 32, &ctl,
-									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-		CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
-	}
-	namestrcpy(&key, name);
-	entry = hash_search(own_relations, NameStr(key), HASH_ENTER, &found);
-	if (!found || !OidIsValid(entry->relid))
-	{
-		Oid			relid = InvalidOid;
-
-		entry->relid = InvalidOid;
-		relid = get_relname_relid(name, get_namespace_oid("persistomata", false));
-		if (!OidIsValid(relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("relation \"persistomata.%s\" does not exist", name),
-					 errhint("Create the extension again.")));
-		entry = hash_search(own_relations, NameStr(key), HASH_ENTER, &found);
-		entry->relid = relid;
-	}
-	return entry->relid;
-}
-
-/* ---- the current slot ---- */
-
-int
-pst_ring_current_slot(void)
-{
-	Relation	sequence = relation_open(pst_own_relation("ring_slot"), AccessShareLock);
-	Buffer		buffer = ReadBuffer(sequence, 0);
-	Page		page;
-	HeapTupleData tuple;
-	ItemId		item;
-	int			slot;
-
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buffer);
-	item = PageGetItemId(page, FirstOffsetNumber);
-	tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
-	slot = (int) ((Form_pg_sequence_data) GETSTRUCT(&tuple))->last_value;
-	UnlockReleaseBuffer(buffer);
-	relation_close(sequence, AccessShareLock);
-	return slot;
-}
-
-/* Opens the slot to write, its lock kept to the end of the transaction. */
-static Relation
-open_current_slot(void)
-{
-	for (;;)
-	{
-		int			slot = pst_ring_current_slot();
-		char		name[NAMEDATALEN];
-		Relation	rel;
-
-		snprintf(name, sizeof(name), "log_%d", slot);
-		rel = table_open(pst_own_relation(name), RowExclusiveLock);
-		if (pst_ring_current_slot() == slot)
-			return rel;
-		table_close(rel, RowExclusiveLock);
-	}
-}
-
-int64
-pst_log_draw_id(void)
-{
-	return nextval_internal(pst_own_relation("event_id"), false);
-}
-
-/* ---- rows ---- */
-
-static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = text == NULL;
-	if (text)
-		values[column] = CStringGetTextDatum(text);
-}
-
-/* The headers that the session asked for, as jsonb. */
-static Datum
-session_headers(bool *isnull)
-{
-	Datum		headers;
-
-	*isnull = pst_headers == NULL || pst_headers[0] == '\0';
-	if (*isnull)
-		return (Datum) 0;
-	headers = DirectFunctionCall1(jsonb_in, CStringGetDatum(pst_headers));
-	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
+	if (!OidIsValid(relation))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("persistomata.headers must be a jsonb object")));
-	return headers;
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"persistomata.%s\" does not exist", name),
+				 errhint("Create the extension persistomata.")));
+	return relation;
 }
 
-/* What all rows of one call share. */
-static void
-fill_common(Datum *values, bool *nulls)
+static Oid
+numbered(const char *format, int slot)
 {
-	memset(nulls, false, sizeof(bool) * LOG_COLUMNS);
-	values[COL_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	values[COL_OCCURRED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[COL_TIMELINE] = Int32GetDatum((int32) GetWALInsertionTimeLine());
-	values[COL_ACTOR] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	values[COL_HEADERS] = session_headers(&nulls[COL_HEADERS]);
+	char		name[NAMEDATALEN];
+
+	Assert(slot >= 0 && slot < PST_RING_SLOTS);
+	snprintf(name, sizeof(name), "%s", format);
+	*strchr(name, '#') = '0' + slot;
+	return pst_log_relation(name);
 }
 
-static void
-fill_row(Datum *values, bool *nulls, const PstLogRow *row)
+Oid
+pst_log_table(int slot)
 {
-	values[COL_EVENT_ID] = Int64GetDatum(row->event_id);
-	values[COL_BINDING] = Int32GetDatum(row->binding);
-	values[COL_MACHINE] = Int32GetDatum(row->machine);
-	values[COL_TYPE] = CharGetDatum((char) row->type);
-	values[COL_KEY] = CStringGetTextDatum(row->key);
-	set_text(values, nulls, COL_EVENT, row->event);
-	set_text(values, nulls, COL_FROM_STATE, row->from_state);
-	set_text(values, nulls, COL_TO_STATE, row->to_state);
-	set_text(values, nulls, COL_REASON, row->reason);
-	values[COL_ARGS] = row->args;
-	nulls[COL_ARGS] = row->args_null;
-	values[COL_PAYLOAD] = row->payload;
-	nulls[COL_PAYLOAD] = row->payload_null;
+	return numbered("log_#", slot);
 }
 
-/* The slot's indexes, opened for a few insertions. */
-typedef struct SlotIndexes
+Oid
+pst_log_index(int slot)
 {
-	int			n;
-	Relation	rels[4];
-	IndexInfo  *infos[4];
-} SlotIndexes;
-
-static void
-open_indexes(SlotIndexes *indexes, Relation slot)
-{
-	ListCell   *lc;
-
-	indexes->n = 0;
-	foreach(lc, RelationGetIndexList(slot))
-	{
-		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
-
-		if (indexes->n == lengthof(indexes->rels))
-			elog(ERROR, "too many indexes on \"%s\"", RelationGetRelationName(slot));
-		indexes->rels[indexes->n] = index;
-		indexes->infos[indexes->n++] = BuildIndexInfo(index);
-	}
+	return numbered("log_#_xid_event_id_idx", slot);
 }
 
-static void
-insert_into_indexes(SlotIndexes *indexes, Relation slot, TupleTableSlot *tuple)
+Oid
+pst_cut_table(int slot)
 {
-	for (int i = 0; i < indexes->n; i++)
-	{
-		Datum		values[INDEX_MAX_KEYS];
-		bool		nulls[INDEX_MAX_KEYS];
-
-		FormIndexDatum(indexes->infos[i], tuple, NULL, values, nulls);
-		index_insert(indexes->rels[i], values, nulls, &tuple->tts_tid, slot,
-					 UNIQUE_CHECK_NO, false, indexes->infos[i]);
-	}
+	return numbered("cut_#", slot);
 }
 
-static void
-close_indexes(SlotIndexes *indexes)
+Oid
+pst_ack_table(int slot)
 {
-	for (int i = 0; i < indexes->n; i++)
-		index_close(indexes->rels[i], NoLock);
+	return numbered("ack_#", slot);
 }
 
 void
-pst_log_append(const PstLogRow *rows, int nrows)
+pst_ring_read(PstRing *ring)
 {
-	Relation	slot = open_current_slot();
-	TupleTableSlot *tuple = table_slot_create(slot, NULL);
-	SlotIndexes indexes;
-	Datum		values[LOG_COLUMNS] = {0};
-	bool		nulls[LOG_COLUMNS];
+	uint64		rows;
 
-	fill_common(values, nulls);
-	open_indexes(&indexes, slot);
-	for (int i = 0; i < nrows; i++)
+	memset(ring, 0, sizeof(*ring));
+	ring->current = pst_ring_current();
+	rows = pst_query_read(&ring_query, NULL);
+	if (rows == 0 || rows > PST_RING_SLOTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("persistomata.ring has " UINT64_FORMAT " live slots", rows)));
+	for (uint64 i = 0; i < rows; i++)
 	{
-		ExecClearTuple(tuple);
-		fill_row(values, nulls, &rows[i]);
-		memcpy(tuple->tts_values, values, sizeof(values));
-		memcpy(tuple->tts_isnull, nulls, sizeof(nulls));
-		ExecStoreVirtualTuple(tuple);
-		table_tuple_insert(slot, tuple, GetCurrentCommandId(true), 0, NULL);
-		insert_into_indexes(&indexes, slot, tuple);
+		PstSlot    *slot = &ring->live[i];
+		bool		open;
+
+		slot->slot = DatumGetInt32(pst_result(i, 1, NULL));
+		slot->turn = DatumGetInt64(pst_result(i, 2, NULL));
+		slot->turned_at = DatumGetInt64(pst_result(i, 3, NULL));
+		slot->first_cut = DatumGetInt64(pst_result(i, 4, NULL));
+		slot->last_cut = DatumGetInt64(pst_result(i, 5, &open));
+		slot->closed = !open;
+		slot->closed_at = DatumGetInt64(pst_result(i, 6, &open));
 	}
-	close_indexes(&indexes);
-	ExecDropSingleTupleTableSlot(tuple);
-	table_close(slot, NoLock);
-	pst_event_logged();
+	ring->nlive = (int) rows;
+}
+
+/* Not through pg_sequence_last_value(), which asks for rights that writers lack. */
+int
+pst_ring_current(void)
+{
+	Relation	sequence = relation_open(pst_log_relation("ring_slot"), AccessShareLock);
+	Buffer		buffer = ReadBuffer(sequence, 0);
+	HeapTupleData tuple;
+	Page		page;
+	int64		slot;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	slot = ((Form_pg_sequence_data) GETSTRUCT(&tuple))->last_value;
+	UnlockReleaseBuffer(buffer);
+	relation_close(sequence, AccessShareLock);
+	if (slot < 0 || slot >= PST_RING_SLOTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("persistomata.ring_slot is " INT64_FORMAT, slot)));
+	return (int) slot;
+}
+
+void
+pst_home_read(PstHome *home)
+{
+	char		system[32];
+
+	memset(home, 0, sizeof(*home));
+	if (pst_query_read(&home_query, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("persistomata.log_home has no row")));
+	snprintf(system, sizeof(system), UINT64_FORMAT, GetSystemIdentifier());
+	strlcpy(home->log_id, TextDatumGetCString(pst_result(0, 1, NULL)), sizeof(home->log_id));
+	home->ours = strcmp(system, TextDatumGetCString(pst_result(0, 2, NULL))) == 0 &&
+		DatumGetObjectId(pst_result(0, 3, NULL)) == MyDatabaseId;
 }

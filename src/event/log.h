@@ -1,51 +1,77 @@
 /*
  * log.h
- *	  Writing to the event log.
+ *	  The tables of the event log, by slot of the ring.
  */
 #ifndef PST_LOG_H
 #define PST_LOG_H
 
 #include "postgres.h"
 
-#include "event/event.h"
+#define PST_RING_SLOTS 8
 
-/* A row of the log, as its writer gives it; the rest is filled in here. */
-typedef struct PstLogRow
+/* Columns of log_N, as src/schema/event.sql has them. */
+enum
 {
-	int64		event_id;
-	PstEventType type;
-	int			binding;
-	int			machine;		/* machine_version.id */
-	const char *key;
-	const char *event;			/* or NULL, as the following */
-	const char *from_state;
-	const char *to_state;
-	Datum		args;			/* jsonb */
-	bool		args_null;
-	Datum		payload;		/* jsonb */
-	bool		payload_null;
-	const char *reason;
-} PstLogRow;
+	PST_LOG_EVENT_ID = 1,
+	PST_LOG_XID,
+	PST_LOG_OCCURRED_AT,
+	PST_LOG_BINDING,
+	PST_LOG_MACHINE,
+	PST_LOG_TIMELINE,
+	PST_LOG_TYPE,
+	PST_LOG_KEY,
+	PST_LOG_EVENT,
+	PST_LOG_FROM_STATE,
+	PST_LOG_TO_STATE,
+	PST_LOG_ACTOR,
+	PST_LOG_ARGS,
+	PST_LOG_PAYLOAD,
+	PST_LOG_REASON,
+	PST_LOG_HEADERS
+};
 
-/*
- * Draw an event's id.  To be called while the instance's row is locked (or its
- * key is surely ours), so that ids of one instance rise in commit order.
- */
-extern int64 pst_log_draw_id(void);
+/* Their OIDs; each throws undefined_table if the extension is not there. */
+extern Oid	pst_log_table(int slot);
+extern Oid	pst_log_index(int slot);	/* on (xid, event_id) */
+extern Oid	pst_cut_table(int slot);
+extern Oid	pst_ack_table(int slot);
+extern Oid	pst_log_relation(const char *name);
 
-/*
- * Append rows to the current slot, in the current transaction, with the
- * extension's own rights.  Wakes the relay at commit.
- */
-extern void pst_log_append(const PstLogRow *rows, int nrows);
+/* The extension's OID; InvalidOid if it is not there. */
+extern Oid	pst_extension_oid(void);
 
-/*
- * The number of the current slot, read outside MVCC.  Only a reader that holds
- * a lock on the slot's table and reads it again may count on it.
- */
-extern int	pst_ring_current_slot(void);
+/* A live slot of the ring. */
+typedef struct PstSlot
+{
+	int			slot;
+	int64		turn;
+	int64		turned_at;		/* TimestampTz */
+	int64		first_cut;		/* its rows belong to later cuts than this, */
+	int64		last_cut;		/* and, once closed, to none later than this */
+	bool		closed;			/* no writer of it is left */
+	int64		closed_at;
+} PstSlot;
 
-/* The extension's own relation by name, cached; throws if it is missing. */
-extern Oid	pst_own_relation(const char *name);
+typedef struct PstRing
+{
+	int			current;
+	int			nlive;
+	PstSlot		live[PST_RING_SLOTS];	/* by turn */
+} PstRing;
+
+/* Under the active snapshot; between SPI_connect and SPI_finish. */
+extern void pst_ring_read(PstRing *ring);
+
+/* The current slot, read outside of MVCC: what writers follow. */
+extern int	pst_ring_current(void);
+
+/* What log_home says. */
+typedef struct PstHome
+{
+	char		log_id[33];
+	bool		ours;			/* of this system and database */
+} PstHome;
+
+extern void pst_home_read(PstHome *home);
 
 #endif							/* PST_LOG_H */

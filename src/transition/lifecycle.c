@@ -13,7 +13,7 @@
 #include "access/xact.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "event/log.h"
+#include "event/append.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "fsm/fsm.h"

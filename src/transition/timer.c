@@ -17,7 +17,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "config/config.h"
-#include "event/log.h"
+#include "event/append.h"
 #include "executor/spi.h"
 #include "machine/owner.h"
 #include "miscadmin.h"

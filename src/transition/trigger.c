@@ -14,7 +14,7 @@
 #include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "config/config.h"
-#include "event/log.h"
+#include "event/append.h"
 #include "fmgr.h"
 #include "transition/decision.h"
 #include "transition/fire.h"
