@@ -4,6 +4,7 @@
  *
  *	clickhouse.c		the sink's ops: open, send, poll, verdicts, close
  *	clickhouse_ship.c	one shipment: which request comes next, and what its answer means
+ *	clickhouse_request.c	the requests themselves
  *	clickhouse_group.c	a shipment's events by destination table
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
@@ -216,7 +217,6 @@ typedef struct PstChWork
 	bool		probed;
 	PstChDoubt	doubt;
 	int			looks;			/* to be taken while a doubt is open */
-	bool		wait;			/* a token does not spare us the wait */
 	PstChMissing missing;		/* what is to be made next */
 	PstChClass	blame_class;	/* of an insert that failed: PST_CH_ROW or PST_CH_SPLIT, else PST_CH_FINE */
 	int			blamed;			/* the row that the server named, or -1 */
@@ -258,6 +258,18 @@ typedef struct PstChSink
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
 extern PstSinkProgress pst_ch_ship_step(PstChSink *sink);
 
+/* A failure in our own words, which ends the shipment for now. */
+extern void pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what);
+
+/* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
+
+extern void pst_ch_begin_version(PstChSink *sink);
+extern void pst_ch_begin_look(PstChSink *sink);
+extern void pst_ch_begin_create(PstChSink *sink);
+extern void pst_ch_begin_ask_running(PstChSink *sink);
+extern void pst_ch_begin_ask_landed(PstChSink *sink);
+extern void pst_ch_begin_insert(PstChSink *sink);
+
 /* ----- clickhouse_group.c ----- */
 
 /* Sort the shipment's events by destination table, into rows and groups. */
@@ -276,6 +288,8 @@ extern bool pst_ch_piece_landed(PstChSink *sink, const PstChAnswer *answer);
 /* the top piece was refused and did not land: split it, or refuse its row; false: it is the table */
 extern bool pst_ch_piece_refused(PstChSink *sink);
 extern bool pst_ch_piece_split(PstChSink *sink);
+/* no event of this group is to blame after all */
+extern void pst_ch_take_back_refusals(PstChSink *sink);
 
 /* ----- clickhouse.c ----- */
 
