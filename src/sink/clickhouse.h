@@ -9,6 +9,7 @@
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
  *	clickhouse_http.c	one request at a time over curl's multi interface
+ *	clickhouse_resolve.c	where the server is
  *	clickhouse_error.c	what a server's exception means for us
  *
  * A sink has one request under way at a time, on one connection that is kept.
@@ -72,6 +73,12 @@ extern bool pst_ch_http_begin(PstChHttp *http, const PstChPeer *peer,
 /* One step without waiting; true when *answer is there. */
 extern bool pst_ch_http_step(PstChHttp *http, PstChAnswer *answer);
 extern void pst_ch_http_wants(PstChHttp *http, PstWants *wants);
+
+/*
+ * In clickhouse_resolve.c: an entry for CURLOPT_RESOLVE, or nothing if the url
+ * has an address already.  False, with a reason in errbuf, if there is none.
+ */
+extern bool pst_ch_resolve(StringInfo entry, const PstChPeer *peer, char *errbuf, size_t errlen);
 
 /* Append name=value, percent-encoded, to a query string. */
 extern void pst_ch_http_param(StringInfo query, const char *name, const char *value);
