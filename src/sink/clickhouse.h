@@ -4,10 +4,12 @@
  *
  *	clickhouse.c		the sink's ops: open, send, poll, verdicts, close
  *	clickhouse_ship.c	one shipment: which request comes next, and what its answer means
+ *	clickhouse_request.c	the requests themselves
  *	clickhouse_group.c	a shipment's events by destination table
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
  *	clickhouse_http.c	one request at a time over curl's multi interface
+ *	clickhouse_resolve.c	where the server is
  *	clickhouse_error.c	what a server's exception means for us
  *
  * A sink has one request under way at a time, on one connection that is kept.
@@ -71,6 +73,12 @@ extern bool pst_ch_http_begin(PstChHttp *http, const PstChPeer *peer,
 /* One step without waiting; true when *answer is there. */
 extern bool pst_ch_http_step(PstChHttp *http, PstChAnswer *answer);
 extern void pst_ch_http_wants(PstChHttp *http, PstWants *wants);
+
+/*
+ * In clickhouse_resolve.c: an entry for CURLOPT_RESOLVE, or nothing if the url
+ * has an address already.  False, with a reason in errbuf, if there is none.
+ */
+extern bool pst_ch_resolve(StringInfo entry, const PstChPeer *peer, char *errbuf, size_t errlen);
 
 /* Append name=value, percent-encoded, to a query string. */
 extern void pst_ch_http_param(StringInfo query, const char *name, const char *value);
@@ -216,7 +224,6 @@ typedef struct PstChWork
 	bool		probed;
 	PstChDoubt	doubt;
 	int			looks;			/* to be taken while a doubt is open */
-	bool		wait;			/* a token does not spare us the wait */
 	PstChMissing missing;		/* what is to be made next */
 	PstChClass	blame_class;	/* of an insert that failed: PST_CH_ROW or PST_CH_SPLIT, else PST_CH_FINE */
 	int			blamed;			/* the row that the server named, or -1 */
@@ -258,6 +265,18 @@ typedef struct PstChSink
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
 extern PstSinkProgress pst_ch_ship_step(PstChSink *sink);
 
+/* A failure in our own words, which ends the shipment for now. */
+extern void pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what);
+
+/* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
+
+extern void pst_ch_begin_version(PstChSink *sink);
+extern void pst_ch_begin_look(PstChSink *sink);
+extern void pst_ch_begin_create(PstChSink *sink);
+extern void pst_ch_begin_ask_running(PstChSink *sink);
+extern void pst_ch_begin_ask_landed(PstChSink *sink);
+extern void pst_ch_begin_insert(PstChSink *sink);
+
 /* ----- clickhouse_group.c ----- */
 
 /* Sort the shipment's events by destination table, into rows and groups. */
@@ -276,6 +295,8 @@ extern bool pst_ch_piece_landed(PstChSink *sink, const PstChAnswer *answer);
 /* the top piece was refused and did not land: split it, or refuse its row; false: it is the table */
 extern bool pst_ch_piece_refused(PstChSink *sink);
 extern bool pst_ch_piece_split(PstChSink *sink);
+/* no event of this group is to blame after all */
+extern void pst_ch_take_back_refusals(PstChSink *sink);
 
 /* ----- clickhouse.c ----- */
 

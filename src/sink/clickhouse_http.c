@@ -14,8 +14,6 @@
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -217,102 +215,24 @@ pst_ch_http_destroy(PstChHttp *http)
 	free(http);
 }
 
-/* ----- where the peer is ----- */
-
-/* "host:port" of the url, and the host alone; malloc'd by curl */
-static bool
-split_url(const char *url, char **host, char **port)
-{
-	CURLU	   *parts = curl_url();
-	bool		good;
-
-	*host = *port = NULL;
-	good = parts != NULL &&
-		curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
-		curl_url_get(parts, CURLUPART_HOST, host, 0) == CURLUE_OK &&
-		curl_url_get(parts, CURLUPART_PORT, port, CURLU_DEFAULT_PORT) == CURLUE_OK;
-	curl_url_cleanup(parts);
-	return good;
-}
-
-static bool
-is_address(const char *host)
-{
-	struct in6_addr any;
-
-	return host[0] == '[' || inet_pton(AF_INET, host, &any) == 1;
-}
-
-/* The addresses of a name, joined by commas as curl takes them. */
-static bool
-look_up(const char *host, StringInfo addresses, char *errbuf, size_t errlen)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-	struct addrinfo *found = NULL;
-	int			error = getaddrinfo(host, NULL, &hints, &found);
-	char		text[NI_MAXHOST];
-
-	if (error == EAI_NONAME || error == EAI_FAMILY)
-	{
-		/* a machine whose only address is loopback has nothing "configured" */
-		hints.ai_flags = 0;
-		error = getaddrinfo(host, NULL, &hints, &found);
-	}
-	if (error != 0)
-	{
-		snprintf(errbuf, errlen, "could not look up host \"%s\": %s", host, gai_strerror(error));
-		return false;
-	}
-	for (struct addrinfo *at = found; at != NULL; at = at->ai_next)
-	{
-		if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof(text), NULL, 0,
-						NI_NUMERICHOST) != 0)
-			continue;
-		appendStringInfo(addresses, at->ai_family == AF_INET6 ? "%s[%s]" : "%s%s",
-						 addresses->len > 0 ? "," : "", text);
-	}
-	freeaddrinfo(found);
-	return true;
-}
-
-/*
- * Tell curl where the host is.  Left to itself it would start a thread to look
- * the name up, and no thread may run inside a backend.
- */
+/* Tell curl where the host is, so that it need not look for it. */
 static bool
 resolve_peer(PstChHttp *http, const PstChPeer *peer, char *errbuf, size_t errlen)
 {
-	char	   *host;
-	char	   *port;
-	bool		good = split_url(peer->url, &host, &port);
 	StringInfoData entry;
+	bool		good;
 
-	if (!good)
-		strlcpy(errbuf, "the url cannot be read", errlen);
-	else if (!is_address(host))
+	initStringInfo(&entry);
+	good = pst_ch_resolve(&entry, peer, errbuf, errlen);
+	if (good && entry.len > 0)
 	{
-		StringInfoData addresses;
-
-		initStringInfo(&addresses);
-		if (peer->address != NULL)
-			appendStringInfoString(&addresses, peer->address);
-		else
-			good = look_up(host, &addresses, errbuf, errlen);
-		if (good)
-		{
-			initStringInfo(&entry);
-			appendStringInfo(&entry, "%s:%s:%s", host, port, addresses.data);
-			curl_slist_free_all(http->resolve);
-			http->resolve = curl_slist_append(NULL, entry.data);
-			good = http->resolve != NULL;
-			if (!good)
-				strlcpy(errbuf, "out of memory", errlen);
-			pfree(entry.data);
-		}
-		pfree(addresses.data);
+		curl_slist_free_all(http->resolve);
+		http->resolve = curl_slist_append(NULL, entry.data);
+		good = http->resolve != NULL;
+		if (!good)
+			strlcpy(errbuf, "out of memory", errlen);
 	}
-	curl_free(host);
-	curl_free(port);
+	pfree(entry.data);
 	http->resolved = good;
 	return good;
 }

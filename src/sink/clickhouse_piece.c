@@ -219,6 +219,14 @@ refuse(PstChSink *sink, int row)
 	sink->work.isolated++;
 }
 
+void
+pst_ch_take_back_refusals(PstChSink *sink)
+{
+	/* the group's are the last ones */
+	for (; sink->work.isolated > 0; sink->work.isolated--)
+		sink->verdicts[sink->refusals[--sink->nrefusals].event] = PST_VERDICT_NONE;
+}
+
 /* Put the last row of all that is left on top, alone. */
 static bool
 push_probe(PstChSink *sink)

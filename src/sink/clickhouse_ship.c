@@ -13,16 +13,13 @@
  * An insert that failed may have landed: the connection broke, the server gave
  * up waiting for a replica, or a view behind the table failed after the table
  * itself was written.  Nothing is sent a second time before it is known what is
- * there.  Either the server still remembers the block by its token, or we wait
- * until the insert has surely ended and ask for the events that it left.
+ * there: we wait until nothing runs under the shipment's name, and ask for the
+ * events that landed.  A token that the server remembers is a second defence,
+ * for a repeat that overtakes the original or asks another replica.
  */
 #include "postgres.h"
 
 #include "sink/clickhouse.h"
-
-#define SHORT_ANSWER (64 * 1024)	/* of a statement that returns nothing, or an error */
-#define LOOK_ANSWER (1024 * 1024)
-#define NAME_ANSWER 256			/* of an event's position and name, generously */
 
 #define RUNNING_PAUSE 250		/* ms until we ask again whether an insert still runs */
 #define LATE_PAUSE 500			/* ms for a request that lies unread in the server's sockets to begin */
@@ -105,9 +102,8 @@ is_in_doubt(const PstChSink *sink)
 	return sink->shipment->in_doubt || sink->work.doubt != PST_CH_NO_DOUBT;
 }
 
-/* A failure in our own words, which ends the shipment for now. */
-static void
-fail(PstChSink *sink, PstVerdict verdict, const char *what)
+void
+pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what)
 {
 	PstFault	fault;
 
@@ -116,7 +112,7 @@ fail(PstChSink *sink, PstVerdict verdict, const char *what)
 	end_shipment(sink, verdict);
 }
 
-/* ----- requests ----- */
+/* ----- which request is next ----- */
 
 static void
 pause_for(PstChSink *sink, int ms)
@@ -125,157 +121,13 @@ pause_for(PstChSink *sink, int ms)
 	sink->resume_at = pst_ch_now_ms() + ms;
 }
 
-/* Send a request whose query string is in sink->query and whose body is given. */
-static void
-begin(PstChSink *sink, PstChStep step, StringInfo body, size_t max_answer)
-{
-	char		errbuf[sizeof(sink->fault.what)];
-
-	pst_ch_http_param(&sink->query, "database", sink->database);
-	if (pst_ch_http_begin(sink->http, &sink->peer, sink->query.data,
-						  body->data, body->len, max_answer, errbuf, sizeof(errbuf)))
-		sink->step = step;
-	else
-		fail(sink, PST_RETRY, errbuf);
-}
-
-static void
-clear_request(PstChSink *sink)
-{
-	resetStringInfo(&sink->sql);
-	resetStringInfo(&sink->query);
-}
-
-static void
-begin_version(PstChSink *sink)
-{
-	clear_request(sink);
-	appendStringInfoString(&sink->sql, "SELECT version()");
-	begin(sink, PST_CH_ASK_VERSION, &sink->sql, SHORT_ANSWER);
-}
-
 static PstChTable *
 table_under_way(PstChSink *sink)
 {
 	return sink->groups[sink->group].table;
 }
 
-static void
-begin_look(PstChSink *sink)
-{
-	clear_request(sink);
-	pst_ch_sql_look(&sink->sql, table_under_way(sink), sink->database, sink->version);
-	begin(sink, PST_CH_LOOK, &sink->sql, LOOK_ANSWER);
-}
-
-static void
-begin_create(PstChSink *sink)
-{
-	clear_request(sink);
-	pst_ch_sql_create(&sink->sql, table_under_way(sink), sink->work.missing, sink->version);
-	begin(sink, PST_CH_CREATE, &sink->sql, SHORT_ANSWER);
-}
-
-static void
-begin_ask_running(PstChSink *sink)
-{
-	const PstChGroup *group = &sink->groups[sink->group];
-	PstChPiece	whole = {.from = group->from, .count = group->count, .whole = true};
-	StringInfoData name;
-
-	if (sink->give_up_at == 0)
-		sink->give_up_at = pst_ch_now_ms() + sink->peer.request_timeout;
-	clear_request(sink);
-	initStringInfo(&name);
-	pst_ch_piece_name(&name, sink, &whole);
-	pst_ch_sql_running(&sink->sql, name.data);
-	pfree(name.data);
-	begin(sink, PST_CH_ASK_RUNNING, &sink->sql, SHORT_ANSWER);
-}
-
-/* What all names of a piece begin with: spares us the rows of other logs and timelines. */
-static char *
-common_prefix(const PstChSink *sink, const PstChPiece *piece)
-{
-	const PstEvent *events = sink->shipment->events;
-	char	   *prefix = pstrdup(events[sink->rows[piece->from]].name);
-	size_t		length = strlen(prefix);
-
-	for (int i = 1; i < piece->count; i++)
-	{
-		const char *name = events[sink->rows[piece->from + i]].name;
-		size_t		same = 0;
-
-		while (same < length && name[same] == prefix[same])
-			same++;
-		length = same;
-	}
-	prefix[length] = '\0';
-	return prefix;
-}
-
-static void
-begin_ask_landed(PstChSink *sink)
-{
-	const PstChPiece *piece = pst_ch_top_piece(sink);
-	const PstEvent *events = sink->shipment->events;
-	char	   *prefix = common_prefix(sink, piece);
-
-	clear_request(sink);
-	pst_ch_sql_landed(&sink->sql, table_under_way(sink),
-					  events[sink->rows[piece->from]].position,
-					  events[sink->rows[piece->from + piece->count - 1]].position,
-					  prefix);
-	pfree(prefix);
-	begin(sink, PST_CH_ASK_LANDED, &sink->sql,
-		  SHORT_ANSWER + (size_t) NAME_ANSWER * piece->count);
-}
-
-/* A server refuses a setting that it does not know, so each is sent by version. */
-static void
-add_insert_settings(PstChSink *sink, const char *name)
-{
-	pst_ch_http_param(&sink->query, "query_id", name);
-	pst_ch_http_param(&sink->query, "wait_end_of_query", "1");
-	if (pst_ch_has_tokens(sink->version))
-	{
-		pst_ch_http_param(&sink->query, "async_insert", "0");
-		pst_ch_http_param(&sink->query, "insert_deduplicate", "1");
-		pst_ch_http_param(&sink->query, "insert_deduplication_token", name);
-		pst_ch_http_param(&sink->query, "deduplicate_blocks_in_dependent_materialized_views", "1");
-	}
-}
-
-static void
-begin_insert(PstChSink *sink)
-{
-	const PstChTable *table = table_under_way(sink);
-	const PstChPiece *piece = pst_ch_top_piece(sink);
-	StringInfoData name;
-
-	resetStringInfo(&sink->body);
-	if (!pst_native_block(&sink->body, table->columns, table->ncolumns,
-						  sink->shipment->events, &sink->rows[piece->from], piece->count))
-	{
-		if (pst_ch_piece_split(sink))
-			next(sink);
-		else
-			fail(sink, PST_RETRY, "an event is too large to be sent");
-		return;
-	}
-	clear_request(sink);
-	pst_ch_sql_insert(&sink->sql, table);
-	pst_ch_http_param(&sink->query, "query", sink->sql.data);
-	initStringInfo(&name);
-	pst_ch_piece_name(&name, sink, piece);
-	add_insert_settings(sink, name.data);
-	pfree(name.data);
-	begin(sink, PST_CH_INSERT, &sink->body, SHORT_ANSWER);
-}
-
-/* ----- which one is next ----- */
-
-/* Does the server drop a block that it has already, so that we need not wait for its end? */
+/* Does the server drop a block that it has already, so that a late one can do no harm? */
 static bool
 is_token_trusted(PstChSink *sink)
 {
@@ -299,17 +151,17 @@ next(PstChSink *sink)
 	if (is_over(sink))
 		return;
 	if (sink->version == PST_CH_UNKNOWN)
-		begin_version(sink);
+		pst_ch_begin_version(sink);
 	else if (work->missing != PST_CH_ALL_THERE)
-		begin_create(sink);
+		pst_ch_begin_create(sink);
 	else if (!table_under_way(sink)->ready)
-		begin_look(sink);
-	else if (work->doubt == PST_CH_DOUBT_OPEN && (work->wait || !is_token_trusted(sink)))
-		begin_ask_running(sink);
+		pst_ch_begin_look(sink);
+	else if (work->doubt == PST_CH_DOUBT_OPEN)
+		pst_ch_begin_ask_running(sink);
 	else if (work->doubt != PST_CH_NO_DOUBT)
-		begin_ask_landed(sink);
+		pst_ch_begin_ask_landed(sink);
 	else
-		begin_insert(sink);
+		pst_ch_begin_insert(sink);
 }
 
 /* ----- answers: what the server said when all is well ----- */
@@ -323,7 +175,7 @@ after_version(PstChSink *sink, const PstChAnswer *answer)
 		next(sink);
 		return;
 	}
-	fail(sink, PST_MISCONFIGURED, "what answers at the url is not ClickHouse: it has no version");
+	pst_ch_fail(sink, PST_MISCONFIGURED, "what answers at the url is not ClickHouse: it has no version");
 	pst_ch_quote_peer(sink->fault.peer_said, sizeof(sink->fault.peer_said),
 					  answer->text, &sink->peer);
 }
@@ -387,9 +239,56 @@ after_ask_running(PstChSink *sink, const PstChAnswer *answer)
 		next(sink);
 	}
 	else if (pst_ch_now_ms() >= sink->give_up_at)
-		fail(sink, PST_RETRY, "an earlier insert of this shipment still runs");
+		pst_ch_fail(sink, PST_RETRY, "an earlier insert of this shipment still runs");
 	else
 		pause_for(sink, RUNNING_PAUSE);
+}
+
+/*
+ * The server answered an insert with an error, and yet the events are there.
+ * They are delivered, so this is no fault; but it is worth telling.
+ */
+static void
+note_side_error(PstChSink *sink)
+{
+	if (sink->fault.verdict != PST_VERDICT_NONE)
+		return;
+	sink->fault = sink->work.blame;
+	sink->fault.verdict = PST_VERDICT_NONE;
+	strlcpy(sink->fault.what,
+			"the events landed, but the server reported an error: a view behind the table may lack them",
+			sizeof(sink->fault.what));
+}
+
+/* A piece was refused and nothing of it is there: make it smaller, or give up. */
+static void
+divide(PstChSink *sink, PstChClass class)
+{
+	PstChWork  *work = &sink->work;
+
+	if (class == PST_CH_SPLIT && !pst_ch_piece_split(sink))
+	{
+		note_fault(sink, &work->blame, false);
+		end_shipment(sink, PST_RETRY);
+		return;
+	}
+	if (class == PST_CH_ROW && !pst_ch_piece_refused(sink))
+	{
+		work->blame.verdict = PST_MISCONFIGURED;
+		strlcpy(work->blame.what, "the server refuses the first events one and all: the table does not fit",
+				sizeof(work->blame.what));
+		note_fault(sink, &work->blame, false);
+		pst_ch_take_back_refusals(sink);
+		end_group(sink, PST_MISCONFIGURED);
+	}
+	else if (work->isolated >= PST_CH_MAX_ISOLATED)
+	{
+		pst_ch_fault(&work->blame, PST_RETRY,
+					 "many events of the shipment are refused; the rest is tried again");
+		note_fault(sink, &work->blame, false);
+		end_group(sink, PST_RETRY);
+	}
+	next(sink);
 }
 
 /*
@@ -404,48 +303,33 @@ after_ask_landed(PstChSink *sink, const PstChAnswer *answer)
 	PstChWork  *work = &sink->work;
 	PstChClass	blame_class = work->blame_class;
 	int			npieces = work->npieces;
-	bool		trusted = is_token_trusted(sink) && !work->wait;
-	bool		open = blame_class == PST_CH_FINE && sink->shipment->in_doubt &&
-		work->looks > 1 && !trusted;
+	bool		look_again = blame_class == PST_CH_FINE && sink->shipment->in_doubt &&
+		work->looks > 1 && !is_token_trusted(sink);
 
 	if (!pst_ch_piece_landed(sink, answer))
 	{
-		fail(sink, PST_RETRY, "the list of events that landed cannot be read");
+		pst_ch_fail(sink, PST_RETRY, "the list of events that landed cannot be read");
 		return;
 	}
 	work->doubt = PST_CH_NO_DOUBT;
 	work->blame_class = PST_CH_FINE;
 	if (work->npieces < npieces)
-		next(sink);				/* all of it is there */
-	else if (open)
+	{
+		/* all of it is there */
+		if (blame_class != PST_CH_FINE)
+			note_side_error(sink);
+		next(sink);
+	}
+	else if (look_again)
 	{
 		work->looks--;
 		work->doubt = PST_CH_DOUBT_OPEN;
 		pause_for(sink, LATE_PAUSE);
 	}
-	else if (blame_class == PST_CH_ROW && !pst_ch_piece_refused(sink))
-	{
-		note_fault(sink, &work->blame, false);
-		sink->fault.verdict = PST_MISCONFIGURED;
-		strlcpy(sink->fault.what, "the server refuses the first events one and all: the table does not fit",
-				sizeof(sink->fault.what));
-		end_group(sink, PST_MISCONFIGURED);
+	else if (blame_class == PST_CH_FINE)
 		next(sink);
-	}
-	else if (blame_class == PST_CH_SPLIT && !pst_ch_piece_split(sink))
-	{
-		note_fault(sink, &work->blame, false);
-		end_shipment(sink, PST_RETRY);
-	}
-	else if (work->isolated >= PST_CH_MAX_ISOLATED)
-	{
-		pst_ch_fault(&work->blame, PST_RETRY, "many events of the shipment are refused; the rest is tried again");
-		note_fault(sink, &work->blame, false);
-		end_group(sink, PST_RETRY);
-		next(sink);
-	}
 	else
-		next(sink);
+		divide(sink, blame_class);
 }
 
 static void
@@ -510,8 +394,7 @@ stumble(PstChSink *sink, PstChClass class)
 			sink->version = PST_CH_UNKNOWN;
 			break;
 		case PST_CH_RUNNING:
-			sink->work.wait = true;
-			break;
+			break;				/* wait for its end */
 		default:
 			return false;
 	}
@@ -575,7 +458,7 @@ pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment)
 	pst_ch_group(sink);
 	begin_group(sink);
 	if (sink->open_error != NULL)
-		fail(sink, PST_MISCONFIGURED, sink->open_error);
+		pst_ch_fail(sink, PST_MISCONFIGURED, sink->open_error);
 	else
 		next(sink);
 }

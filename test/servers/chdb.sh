@@ -15,13 +15,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${PST_CACHE:-$HOME/.cache/persistomata}/chdb
 
-usage() { echo "usage: $0 start DIR [PORT] | stop DIR" >&2; exit 2; }
-fail() { echo "$0: $*" >&2; exit 1; }
-
-free_port() {
-	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
-		LocalAddr => "127.0.0.1", Listen => 1)->sockport'
-}
+. "$here/clickhouse_common.sh"
 
 find_library() {
 	find "$cache/node_modules" -name libchdb.so 2>/dev/null | head -n 1
@@ -42,43 +36,12 @@ install_engine() {
 }
 
 start() {
-	mkdir -p "$dir/data" || exit 1
-	dir=$(cd "$dir" && pwd)
-	[ -f "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null && fail "already running in $dir"
-	command -v /usr/bin/python3 >/dev/null || fail "python3 is not installed"
+	prepare
+	[ -x /usr/bin/python3 ] || fail "python3 is not installed"
 	install_engine
 	(cd "$dir" && exec /usr/bin/python3 "$here/chdb/chdb_http.py" "$library" "$dir/data" "$port") \
 		</dev/null >"$dir/log" 2>&1 &
-	pid=$!
-	echo "$pid" >"$dir/pid"
-	echo "$port" >"$dir/port"
-	tries=0
-	until [ "$(curl -s -m 5 "http://127.0.0.1:$port/ping" 2>/dev/null)" = "Ok." ]; do
-		tries=$((tries + 1))
-		kill -0 "$pid" 2>/dev/null || { tail -n 20 "$dir/log" >&2; fail "the server ended"; }
-		[ "$tries" -lt 300 ] || fail "no answer on port $port within 60 s"
-		sleep 0.2
-	done
+	await $!
 }
 
-stop() {
-	[ -f "$dir/pid" ] || exit 0
-	pid=$(cat "$dir/pid")
-	kill -CONT "$pid" 2>/dev/null
-	kill "$pid" 2>/dev/null
-	tries=0
-	while kill -0 "$pid" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 100 ] || { kill -KILL "$pid" 2>/dev/null; break; }
-		sleep 0.1
-	done
-	rm -f "$dir/pid"
-}
-
-[ $# -ge 2 ] || usage
-dir=$2
-case $1 in
-	start) port=${3:-$(free_port)}; start ;;
-	stop) stop ;;
-	*) usage ;;
-esac
+main "$@"

@@ -9,13 +9,7 @@
 # (password ${PST_CLICKHOUSE_PASSWORD:-relay-secret}).
 set -u
 
-usage() { echo "usage: $0 start DIR [PORT] | stop DIR" >&2; exit 2; }
-fail() { echo "$0: $*" >&2; exit 1; }
-
-free_port() {
-	perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(
-		LocalAddr => "127.0.0.1", Listen => 1)->sockport'
-}
+. "$(dirname "$0")/clickhouse_common.sh"
 
 write_config() {
 	cat >"$dir/config.xml" <<XML
@@ -59,43 +53,12 @@ XML
 }
 
 start() {
-	mkdir -p "$dir/data/tmp" || exit 1
-	dir=$(cd "$dir" && pwd)
-	[ -f "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null && fail "already running in $dir"
+	prepare
 	write_config
 	server=$(command -v clickhouse-server) || fail "clickhouse-server is not installed"
 	(cd "$dir/data" && exec "$server" --config-file="$dir/config.xml") \
 		</dev/null >"$dir/out" 2>&1 &
-	pid=$!
-	echo "$pid" >"$dir/pid"
-	echo "$port" >"$dir/port"
-	tries=0
-	until [ "$(curl -s -m 2 "http://127.0.0.1:$port/ping" 2>/dev/null)" = "Ok." ]; do
-		tries=$((tries + 1))
-		kill -0 "$pid" 2>/dev/null || { tail -n 20 "$dir/out" "$dir/log" >&2; fail "the server ended"; }
-		[ "$tries" -lt 300 ] || fail "no answer on port $port within 60 s"
-		sleep 0.2
-	done
+	await $!
 }
 
-stop() {
-	[ -f "$dir/pid" ] || exit 0
-	pid=$(cat "$dir/pid")
-	kill -CONT "$pid" 2>/dev/null
-	kill "$pid" 2>/dev/null
-	tries=0
-	while kill -0 "$pid" 2>/dev/null; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 100 ] || { kill -KILL "$pid" 2>/dev/null; break; }
-		sleep 0.1
-	done
-	rm -f "$dir/pid"
-}
-
-[ $# -ge 2 ] || usage
-dir=$2
-case $1 in
-	start) port=${3:-$(free_port)}; start ;;
-	stop) stop ;;
-	*) usage ;;
-esac
+main "$@"
