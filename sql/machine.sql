@@ -270,6 +270,61 @@ SELECT count(*) > 0 FROM unnest(ARRAY['[', '(', '"', '|', '$', '$$', '/*', '--',
 RESET statement_timeout;
 
 --
+-- Diagrams and paths
+--
+SELECT persistomata.diagram('turnstile');
+SELECT persistomata.diagram('turnstile', 'plantuml');
+SELECT persistomata.diagram('turnstile', 'dot');
+SELECT persistomata.diagram('doors');
+SELECT persistomata.diagram('doors', 'plantuml');
+SELECT persistomata.machine_diagram('doors', 1, 'mermaid', '{"open": 3, "*": 1}');
+SELECT persistomata.machine_diagram('turnstile', 0, 'mermaid', '{"closed": 3}');
+SELECT persistomata.diagram('turnstile', 'svg');
+SELECT persistomata.diagram('nothing');
+SELECT persistomata.machine_diagram('turnstile', 2, 'mermaid');
+SELECT persistomata.machine_diagram('turnstile', 1, 'mermaid', '[]');
+SELECT * FROM persistomata.paths('coffee');
+SELECT * FROM persistomata.paths('doors');
+SELECT count(*) FROM persistomata.paths('coffee', max_paths => 1);
+-- what is printed reads as the same machine
+SELECT persistomata.create_machine('hostile', $q$stateDiagram-v2
+  [*] --> end : go
+  a.b-c : entry / note = '#58; : ; "{}<>&`%%'
+  end --> a.b-c : e [x = '#59;' AND "Q" #>> '{a}' = 'b' OR y < 3] / z = E'a#10;b' || $$;$$, w = t::int
+  a.b-c --> a.b-c : every (1 minute)
+  a.b-c --> [*] : stop?
+$q$);
+SELECT persistomata.create_machine('lines', $q$
+  a -->|"x [n = 'a#59;:#35;quot;#quot;'
+    -- it's
+    AND m > 1] / z = '
+    %%', s = 1 "| b
+$q$);
+SELECT persistomata.diagram('hostile');
+SELECT persistomata.diagram('lines');
+SELECT persistomata.diagram('lines', 'plantuml');
+SELECT m.name, format, (SELECT array_agg(t) FROM persistomata.definition_transitions(m.definition, m.syntax) t)
+	   = (SELECT array_agg(t) FROM persistomata.definition_transitions(persistomata.diagram(m.name, format), 'auto') t) AS transitions,
+	   (SELECT array_agg(t) FROM persistomata.definition_states(m.definition, m.syntax) t)
+	   = (SELECT array_agg(t) FROM persistomata.definition_states(persistomata.diagram(m.name, format), 'auto') t) AS states
+  FROM persistomata.machine m, unnest(ARRAY['mermaid', 'plantuml']) AS format
+ WHERE (m.name, format) <> ('lines', 'plantuml')
+   AND (m.name, format) <> ('hostile', 'plantuml')	-- has a line break
+ ORDER BY 1, 2;
+
+-- a machine that the backend has seen is forgotten with its extension
+SET client_min_messages = error;
+SELECT persistomata.diagram('turnstile') LIKE '%walk%';
+BEGIN;
+DROP EXTENSION persistomata CASCADE;
+CREATE EXTENSION persistomata;
+SELECT persistomata.create_machine('turnstile', 'a --> |x| b');
+SELECT persistomata.diagram('turnstile');
+ROLLBACK;
+SELECT persistomata.diagram('turnstile') LIKE '%walk%';
+RESET client_min_messages;
+
+--
 -- Versions
 --
 SELECT persistomata.create_machine('v', 'a --> |x| b');
@@ -326,7 +381,7 @@ DROP SCHEMA regress_pst_trap CASCADE;
 -- every function says what it is for
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'persistomata'::regnamespace
-   AND p.proname ~ 'machine|validate|definition' AND obj_description(p.oid, 'pg_proc') IS NULL;
+   AND p.proname ~ 'machine|validate|definition|diagram|paths' AND obj_description(p.oid, 'pg_proc') IS NULL;
 
 DROP FUNCTION alices_way();
 DROP FUNCTION edges(text, text);

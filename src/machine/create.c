@@ -191,8 +191,8 @@ check_unused(const char *name)
 	/* The table belongs to a room that builds on this one. */
 	if (!OidIsValid(get_relname_relid("binding", get_namespace_oid("persistomata", false))))
 		return;
-	read_catalog("SELECT pg_catalog.format('%s uses version %s.',"
-				 " pg_catalog.quote_literal(b.relid::pg_catalog.regclass), v.version)"
+	read_catalog("SELECT pg_catalog.format('Table %s uses version %s.',"
+				 " b.relid::pg_catalog.regclass, v.version)"
 				 " FROM persistomata.binding b, persistomata.machine_version v"
 				 " WHERE v.id OPERATOR(pg_catalog.=) b.machine AND v.name OPERATOR(pg_catalog.=) $1"
 				 " ORDER BY v.version LIMIT 1", 1, types, values);
@@ -200,7 +200,7 @@ check_unused(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot drop machine \"%s\" because a table is attached to it", name),
-				 errdetail("Table %s", TextDatumGetCString(found(1))),
+				 errdetail("%s", TextDatumGetCString(found(1))),
 				 errhint("Detach it first with persistomata.detach.")));
 }
 

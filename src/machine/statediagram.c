@@ -10,6 +10,7 @@
 
 #include "miscadmin.h"
 
+#include "machine/entity.h"
 #include "machine/parser.h"
 
 #define EDGE_HINT "A transition reads: from --> to : event."
@@ -139,6 +140,26 @@ accept_arrow(PstParser *parser)
 	return true;
 }
 
+/* The length of the character code at the cursor, or 0. */
+static int
+code_length(const PstParser *parser)
+{
+	char		decoded[PST_ENTITY_ROOM];
+	int			length;
+
+	if (parser->machine->syntax == PST_SYNTAX_PLANTUML)
+		return 0;
+	return pst_entity_decode(parser->text, parser->at, parser->length, decoded, &length);
+}
+
+/* At a comment of Mermaid's, with a blank before it? */
+static bool
+at_comment(const PstParser *parser)
+{
+	return parser->machine->syntax != PST_SYNTAX_PLANTUML && pst_looking_at(parser, "%%") &&
+		strchr(" \t", parser->text[parser->at - 1]) != NULL;
+}
+
 /*
  * Moves to the end of a label or an action: the line's end, or a ; or comment
  * that is outside of SQL's quotes and brackets.
@@ -153,8 +174,14 @@ skip_sql_text(PstParser *parser)
 	{
 		char		c = parser->text[parser->at];
 
-		if (depth <= 0 && (c == ';' || (pst_looking_at(parser, "%%") &&
-										(parser->text[parser->at - 1] == ' ' || parser->text[parser->at - 1] == '\t'))))
+		int			code = code_length(parser);
+
+		if (code > 0)			/* the ; of #58; ends nothing */
+		{
+			parser->at += code;
+			continue;
+		}
+		if (depth <= 0 && (c == ';' || at_comment(parser)))
 			return;
 		if (strchr("([{", c) != NULL)
 			depth++;

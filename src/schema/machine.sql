@@ -74,3 +74,45 @@ COMMENT ON VIEW persistomata.machine_transition IS
 -- A definition is no more secret than a table's columns are.
 GRANT SELECT ON persistomata.machine, persistomata.machine_state, persistomata.machine_transition TO PUBLIC;
 
+CREATE FUNCTION persistomata.machine_diagram(machine text, version int, format text, counts jsonb DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'pst_diagram'
+LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION persistomata.machine_diagram(text, int, text, jsonb) IS
+'prints a version of a machine (0: the newest) as mermaid, plantuml or dot, with numbers of instances by state';
+
+CREATE FUNCTION persistomata.diagram(machine text, format text DEFAULT 'mermaid', counts_from regclass DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	bound  record;
+	counts jsonb;
+BEGIN
+	IF counts_from IS NULL THEN
+		RETURN persistomata.machine_diagram(machine, 0, format);
+	END IF;
+	SELECT f.version, f.state_column INTO bound
+	  FROM persistomata.fsm f
+	 WHERE f.fsm::oid = counts_from::oid AND f.machine = diagram.machine;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'table % is not attached to machine "%"', counts_from, machine
+			USING ERRCODE = 'undefined_object';
+	END IF;
+	EXECUTE format('SELECT jsonb_object_agg(c.state, c.n) FROM (SELECT %1$I::text AS state, count(*) AS n FROM %2$s'
+				   ' WHERE %1$I IS NOT NULL GROUP BY 1) c', bound.state_column, counts_from)
+	   INTO counts;
+	RETURN persistomata.machine_diagram(machine, bound.version, format, coalesce(counts, '{}'));
+END
+$$;
+COMMENT ON FUNCTION persistomata.diagram(text, text, regclass) IS
+'prints a machine as mermaid, plantuml or dot; with a table, also how many of its rows are in each state';
+
+CREATE FUNCTION persistomata.paths(machine text, version int DEFAULT 0, max_paths int DEFAULT 10000)
+RETURNS TABLE (path int, states text[], events text[])
+AS 'MODULE_PATHNAME', 'pst_paths'
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
+COMMENT ON FUNCTION persistomata.paths(text, int, int) IS
+'the straight paths through a machine, from start to end without a state twice';
+
