@@ -145,3 +145,5 @@ INSERT INTO lamps (id, watts) VALUES ('l1', 40) RETURNING id, state, payload, wa
 SELECT to_state FROM persistomata.fire('lamps', 'l1', 'go');
 SELECT updated_at > created_at AS touched FROM lamps;
 DROP TABLE lamps;
+
+SELECT persistomata.drop_machine(name) FROM (SELECT DISTINCT name FROM persistomata.machine) AS m;

@@ -61,3 +61,4 @@ RESET ROLE;
 SET client_min_messages = warning;
 DROP SCHEMA app CASCADE;
 DROP ROLE regress_pst_owner, regress_pst_user, regress_pst_other;
+SELECT persistomata.drop_machine(name) FROM (SELECT DISTINCT name FROM persistomata.machine) AS m;

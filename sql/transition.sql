@@ -137,3 +137,4 @@ RESET client_min_messages;
 INSERT INTO orphan VALUES (1);
 DROP TABLE orphan;
 DROP FUNCTION meddle, meddle_late, go_on;
+SELECT persistomata.drop_machine(name) FROM (SELECT DISTINCT name FROM persistomata.machine) AS m;

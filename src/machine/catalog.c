@@ -181,7 +181,7 @@ pst_machine_find(const char *name, int version)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	run_query("SELECT id FROM persistomata.machine_version"
-			  " WHERE name OPERATOR(pg_catalog.=) $1"
+			  " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL"
 			  " AND ($2 OPERATOR(pg_catalog.=) 0 OR version OPERATOR(pg_catalog.=) $2)"
 			  " ORDER BY version DESC LIMIT 1", 2, types, values);
 	if (SPI_processed == 1)

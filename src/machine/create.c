@@ -70,7 +70,7 @@ check_owner(const char *name, Oid caller, int *newest)
 	Oid			owner;
 
 	read_catalog("SELECT version, owner::oid FROM persistomata.machine_version"
-				 " WHERE name OPERATOR(pg_catalog.=) $1 ORDER BY version DESC LIMIT 1",
+				 " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL ORDER BY version DESC LIMIT 1",
 				 1, types, values);
 	*newest = 0;
 	if (SPI_processed == 0)
@@ -98,7 +98,7 @@ find_same(const char *name, const PstMachine *machine)
 	read_catalog("SELECT version FROM persistomata.machine_version"
 				 " WHERE name OPERATOR(pg_catalog.=) $1"
 				 " AND definition OPERATOR(pg_catalog.=) $2"
-				 " AND syntax OPERATOR(pg_catalog.=) $3"
+				 " AND syntax OPERATOR(pg_catalog.=) $3 AND dropped_at IS NULL"
 				 " ORDER BY version DESC LIMIT 1", 3, types, values);
 	return SPI_processed == 0 ? 0 : DatumGetInt32(found(1));
 }
@@ -195,6 +195,7 @@ check_unused(const char *name)
 				 " b.relid::pg_catalog.regclass, v.version)"
 				 " FROM persistomata.binding b, persistomata.machine_version v"
 				 " WHERE v.id OPERATOR(pg_catalog.=) b.machine AND v.name OPERATOR(pg_catalog.=) $1"
+				 " AND b.relid IS NOT NULL"
 				 " ORDER BY v.version LIMIT 1", 1, types, values);
 	if (SPI_processed > 0)
 		ereport(ERROR,
@@ -225,10 +226,11 @@ pst_drop_machine(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("machine \"%s\" does not exist", name)));
 	check_unused(name);
-	result = SPI_execute_with_args("DELETE FROM persistomata.machine_version"
-								   " WHERE name OPERATOR(pg_catalog.=) $1",
+	/* the log still names its versions */
+	result = SPI_execute_with_args("UPDATE persistomata.machine_version SET dropped_at = pg_catalog.now()"
+								   " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL",
 								   1, types, values, NULL, false, 0);
-	if (result != SPI_OK_DELETE)
+	if (result != SPI_OK_UPDATE)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
 	pst_restore_identity(&save);
 	SPI_finish();

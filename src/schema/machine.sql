@@ -9,10 +9,11 @@ CREATE TABLE persistomata.machine_version (
 	entry_state text NOT NULL,
 	owner       regrole NOT NULL,
 	created_at  timestamptz NOT NULL DEFAULT now(),
-	UNIQUE (name, version)
+	dropped_at  timestamptz
 );
+CREATE UNIQUE INDEX ON persistomata.machine_version (name, version) WHERE dropped_at IS NULL;
 COMMENT ON TABLE persistomata.machine_version IS
-'one row per version of a machine; the log names a version by its id';
+'one row per version of a machine; the log names a version by its id, so that the row of a dropped machine stays';
 SELECT pg_catalog.pg_extension_config_dump('persistomata.machine_version', '');
 SELECT pg_catalog.pg_extension_config_dump('persistomata.machine_version_id_seq', '');
 
@@ -53,21 +54,24 @@ COMMENT ON FUNCTION persistomata.definition_transitions(text, text) IS
 
 CREATE VIEW persistomata.machine AS
 SELECT v.name, v.version, v.syntax, v.definition, v.entry_state, v.created_at
-  FROM persistomata.machine_version v;
+  FROM persistomata.machine_version v
+ WHERE v.dropped_at IS NULL;
 COMMENT ON VIEW persistomata.machine IS
 'the versions of all machines';
 
 CREATE VIEW persistomata.machine_state AS
 SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final
   FROM persistomata.machine_version v,
-	   LATERAL persistomata.definition_states(v.definition, v.syntax) s;
+	   LATERAL persistomata.definition_states(v.definition, v.syntax) s
+ WHERE v.dropped_at IS NULL;
 COMMENT ON VIEW persistomata.machine_state IS
 'the states of all machines';
 
 CREATE VIEW persistomata.machine_transition AS
 SELECT v.name AS machine, v.version, t.from_state, t.event, t.to_state, t.kind, t.guard, t.action
   FROM persistomata.machine_version v,
-	   LATERAL persistomata.definition_transitions(v.definition, v.syntax) t;
+	   LATERAL persistomata.definition_transitions(v.definition, v.syntax) t
+ WHERE v.dropped_at IS NULL;
 COMMENT ON VIEW persistomata.machine_transition IS
 'the transitions of all machines; * is the start and the end';
 
