@@ -25,6 +25,12 @@ extern void pst_encode_time(StringInfo out, int64 us_since_1970);
 extern PGDLLEXPORT void pst_encode_event(StringInfo out, const PstEvent *event, const char *format);
 
 /*
+ * in member.c: the next member of a JSON object whose value is a string.  Begin
+ * with the object, go on with what is returned, until that is NULL.
+ */
+extern const char *pst_next_member(const char *at, StringInfo name, StringInfo value);
+
+/*
  * in template.c: an address template, with {machine} {type} {event} {key}
  * {from} {to} {fsm} replaced; an absent field becomes "-"; "{{" and "}}" are
  * single braces.

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type_d.h"
@@ -15,9 +17,10 @@
 #include "event/log.h"
 #include "event/query.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 static PstQuery ring_query = {
@@ -116,12 +119,22 @@ pst_ring_read(PstRing *ring)
 	ring->nlive = (int) rows;
 }
 
+/* Not through pg_sequence_last_value(), which asks for rights that writers lack. */
 int
 pst_ring_current(void)
 {
-	Datum		sequence = ObjectIdGetDatum(pst_log_relation("ring_slot"));
-	int64		slot = DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value, sequence));
+	Relation	sequence = relation_open(pst_log_relation("ring_slot"), AccessShareLock);
+	Buffer		buffer = ReadBuffer(sequence, 0);
+	HeapTupleData tuple;
+	Page		page;
+	int64		slot;
 
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	slot = ((Form_pg_sequence_data) GETSTRUCT(&tuple))->last_value;
+	UnlockReleaseBuffer(buffer);
+	relation_close(sequence, AccessShareLock);
 	if (slot < 0 || slot >= PST_RING_SLOTS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

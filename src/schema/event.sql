@@ -92,6 +92,27 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION persistomata.event_type_name(type "char") RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE type WHEN 'i'::"char" THEN 'init' WHEN 's'::"char" THEN 'state' WHEN 'v'::"char" THEN 'value'
+                 WHEN 'e'::"char" THEN 'errored' WHEN 'd'::"char" THEN 'deleted' END;
+COMMENT ON FUNCTION persistomata.event_type_name("char") IS 'the name of a type of event';
+
+CREATE VIEW persistomata.event AS
+SELECT l.event_id, persistomata.event_type_name(l.type) AS type, v.name AS machine, v.version,
+	   coalesce(ns.nspname || '.' || c.relname, b.fsm) AS fsm, l.key, l.event, l.from_state, l.to_state, l.args, l.payload,
+	   l.reason, l.occurred_at, l.xid, l.actor, l.headers, n.name AS node
+  FROM (SELECT * FROM persistomata.log_0 UNION ALL SELECT * FROM persistomata.log_1 UNION ALL
+		SELECT * FROM persistomata.log_2 UNION ALL SELECT * FROM persistomata.log_3 UNION ALL
+		SELECT * FROM persistomata.log_4 UNION ALL SELECT * FROM persistomata.log_5 UNION ALL
+		SELECT * FROM persistomata.log_6 UNION ALL SELECT * FROM persistomata.log_7) l
+  LEFT JOIN persistomata.binding b ON b.id = l.binding
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = b.relid
+  LEFT JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+  LEFT JOIN persistomata.machine_version v ON v.id = l.machine
+  LEFT JOIN persistomata.node n ON n.timeline = l.timeline;
+COMMENT ON VIEW persistomata.event IS 'the event log, as far back as persistomata.retention reaches';
+
 -- A restored dump brings the rows of these two along: they replace ours.
 CREATE FUNCTION persistomata.replace_row() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

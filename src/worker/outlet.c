@@ -4,8 +4,7 @@
  */
 #include "postgres.h"
 
-#include "event/query.h"
-#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -13,33 +12,33 @@
 #include "utils/timestamp.h"
 #include "worker/outlet.h"
 
-static PstQuery letters_query = {
-	"SELECT 1 FROM persistomata.dead_letter_entry WHERE route OPERATOR(pg_catalog.=) $1"
-	" AND retry IS NOT NULL LIMIT 1",
-	1, {INT4OID}, NULL
-};
+/* A server may ask for smaller shipments than its kind takes. */
+static int
+limit_of(const ForeignServer *server, const char *name, int most)
+{
+	ListCell   *cell;
+
+	foreach(cell, server->options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0)
+			return Max(1, Min(atoi(strVal(option->arg)), most));
+	}
+	return most;
+}
 
 static void
 find_server(PstSinkWorker *worker)
 {
 	ForeignServer *server = GetForeignServerByName(worker->server, true);
-	const char *linger = NULL;
-	ListCell   *cell;
 
 	worker->server_oid = server ? server->serverid : InvalidOid;
 	worker->ops = server ? pst_sink_of_wrapper(GetForeignDataWrapper(server->fdwid)->fdwname) : NULL;
 	if (worker->ops == NULL)
 		return;
-	foreach(cell, server->options)
-	{
-		DefElem    *option = lfirst(cell);
-
-		if (strcmp(option->defname, "linger") == 0)
-			linger = strVal(option->arg);
-	}
-	if (linger == NULL)
-		linger = pst_option_or_default(worker->ops, NULL, "linger");
-	worker->linger_ms = linger ? atoi(linger) : 0;
+	worker->max_rows = limit_of(server, "max_rows", worker->ops->max_rows);
+	worker->max_bytes = limit_of(server, "max_bytes", worker->ops->max_bytes);
 }
 
 static PstOutlet *
@@ -124,7 +123,6 @@ static void
 refresh(PstSinkWorker *worker, const PstRoute *route)
 {
 	PstOutlet  *outlet = find_outlet(worker, route->id);
-	Datum		arg = Int32GetDatum(route->id);
 	PstCursor	cursor;
 	bool		fresh = outlet == NULL;
 
@@ -138,30 +136,11 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
 		take_place(worker, outlet);
 	/* newer settings may have come, which end the ones in force */
-	else if (outlet->settings)
-	{
-		PstRouteSettings *now = pst_route_settings_of(route->id, outlet->settings->version, CurrentMemoryContext);
-
-		if (now)
-			outlet->settings->until = now->until;
-		outlet->read_cut = 0;
-	}
-	outlet->letters = pst_query_read(&letters_query, &arg) > 0;
+	else if (worker->parcels[0].outlet != outlet && worker->parcels[1].outlet != outlet)
+		pst_outlet_rewind(outlet);
 	if (OidIsValid(worker->server_oid))
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
-}
-
-static void
-tell_no_sink(PstSinkWorker *worker)
-{
-	ListCell   *cell;
-
-	foreach(cell, worker->outlets)
-		pst_stat_fault(((PstOutlet *) lfirst(cell))->stat, PST_ROUTE_MISCONFIGURED,
-					   OidIsValid(worker->server_oid) ?
-					   "the server is not of a kind of sink that is loaded in workers" :
-					   "the server does not exist", 0);
 }
 
 /*
@@ -221,8 +200,6 @@ pst_outlets_reload(PstSinkWorker *worker)
 		connection->failures = 0;
 		connection->retry_at = 0;
 	}
-	if (worker->ops == NULL)
-		tell_no_sink(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
@@ -239,7 +216,7 @@ pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
 
 	if (outlet->connection == NULL)
 		return false;
-	if (!outlet->letters && !outlet->cursor.intent && outlet->read_cut == newest)
+	if (!outlet->cursor.intent && outlet->read_cut == newest)
 		return false;
 	if (outlet->retry_at == 0 && outlet->connection->retry_at == 0)
 		return true;

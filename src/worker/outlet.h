@@ -40,7 +40,6 @@ typedef struct PstOutlet
 	TimestampTz doubted_since;
 	int64		read_cut;		/* the newest cut when there was nothing left to read */
 	int64		acked_position; /* next_position as it stands in the table */
-	bool		letters;		/* dead letters are to be sent again */
 	bool		keep;			/* while reloading */
 
 	/* misconfigured: it alone waits */
@@ -55,11 +54,7 @@ typedef struct PstParcel
 	PstShipment shipment;
 	char		name[128];
 	PstRouteSettings *settings;
-	bool		intended;		/* its intent is on disk, or none is needed */
-	bool		letters;		/* dead letters, not a stretch of the log */
-	int64	   *letter_ids;
-	bool		sent;			/* at least once */
-	TimestampTz in_doubt_since;
+	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
 } PstParcel;
 
 typedef struct PstSinkWorker
@@ -77,8 +72,8 @@ typedef struct PstSinkWorker
 	PstParcel	parcels[2];		/* the one at hand, and the next */
 	uint32		routes_seen;
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
-	int			linger_ms;
-	TimestampTz lingers_until;
+	int			max_rows;		/* of a shipment */
+	int			max_bytes;
 } PstSinkWorker;
 
 /* in outlet.c */
@@ -97,16 +92,12 @@ extern void pst_connections_reset(PstSinkWorker *worker);
 extern bool pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_parcel_drop(PstParcel *parcel);
 extern void pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel);
-extern bool pst_parcel_in_hand(const PstSinkWorker *worker, const PstOutlet *outlet);
-
-/* in letters.c */
-extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
-extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
-extern char *pst_reason(const PstSink *sink, int nth);
+extern void pst_parcel_advance(PstSinkWorker *worker);
 
 /* in settle.c */
-extern void pst_write_acks(PstSinkWorker *worker);
 extern void pst_settle(PstSinkWorker *worker, PstParcel *parcel);
+extern void pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_acknowledge(PstSinkWorker *worker);
+extern int	pst_acknowledge_in_ms(const PstSinkWorker *worker);
 
 #endif							/* PST_OUTLET_H */

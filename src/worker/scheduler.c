@@ -25,6 +25,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "route/route.h"
+#include "transition/timer.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -34,10 +35,6 @@
 #define TIMERS_MS 20			/* at least between two looks at the timers */
 #define RING_MS 1000			/* likewise at the ring */
 #define STARTING_MS 30000
-
-/* Runs timers that are due; gives the ms until the next, or -1.  Of the transition room. */
-extern int64 pst_timers_run(void);
-#pragma weak pst_timers_run
 
 typedef struct Scheduler
 {
@@ -143,7 +140,7 @@ look_at_timers(Scheduler *scheduler, bool events)
 	int64		now = pst_net_now();
 	bool		due = scheduler->timers_due_ms >= 0 && now >= scheduler->timers_due_ms;
 
-	if (pst_timers_run == NULL || scheduler->place->foreign)
+	if (scheduler->place->foreign)
 		return -1;
 	if (events && now - scheduler->timers_ms < TIMERS_MS)
 	{

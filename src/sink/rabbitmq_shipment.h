@@ -1,0 +1,91 @@
+/*
+ * rabbitmq_shipment.h
+ *	  The RabbitMQ sink itself: a connection, and how far the shipment has come.
+ */
+#ifndef PST_RABBITMQ_SHIPMENT_H
+#define PST_RABBITMQ_SHIPMENT_H
+
+#include "postgres.h"
+
+#include "sink/rabbitmq.h"
+
+typedef enum PstRabbitStep
+{
+	PST_RABBIT_IDLE,			/* no shipment */
+	PST_RABBIT_CONNECT,
+	PST_RABBIT_DECLARE,			/* the exchange, unless that is done already */
+	PST_RABBIT_DECLARING,
+	PST_RABBIT_PUBLISH			/* and take confirms, until all are in */
+} PstRabbitStep;
+
+/* Why an event alone was refused; indexes PstRabbit.refusals */
+typedef enum PstRabbitRefusal
+{
+	PST_RABBIT_ACCEPTED,
+	PST_RABBIT_UNROUTABLE,
+	PST_RABBIT_LONG_KEY,
+	PST_RABBIT_TOO_BIG,
+	PST_RABBIT_REFUSALS
+} PstRabbitRefusal;
+
+/* What is known of one event of the shipment. */
+typedef struct PstRabbitEvent
+{
+	uint8		verdict;		/* PstVerdict */
+	uint8		refusal;		/* PstRabbitRefusal */
+	uint32		body_len;		/* as published */
+} PstRabbitEvent;
+
+typedef struct PstRabbit
+{
+	PstSink		base;
+	MemoryContext context;
+	MemoryContextCallback on_reset;
+	PstRabbitConnection conn;
+	int			confirm_timeout;	/* ms without any confirm, while some are due */
+	int			window;			/* the most confirms that may be due */
+
+	/* of the connection: the exchange declared last, and the last delivery tag */
+	StringInfoData declared;
+	bool		may_not_declare;	/* we lack the right: it must exist */
+	uint64		last_tag;
+
+	const PstShipment *shipment;
+	const char *exchange;
+	const char *exchange_type;
+	const char *routing_key;	/* template */
+	PstRabbitStep step;
+	PstRabbitEvent *events;
+	int			nevents_room;
+	int		   *published;		/* the nth publish of this shipment: which event */
+	int			npublished;
+	uint64		first_tag;		/* of this shipment */
+	int			next;			/* event to publish */
+	int			settled_below;	/* publishes below this one are settled */
+	int			due;			/* publishes without a confirm */
+	int			delivered;
+	int			unroutable;
+	int64		deadline;		/* of the next confirm */
+	int64		blocked_since;	/* 0: not blocked */
+	bool		returning;		/* between basic.return and its content header */
+	int			return_hint;	/* where to look for the next returned one */
+	PstFault	fault;
+	PstFault	refusals[PST_RABBIT_REFUSALS];
+
+	StringInfoData body;
+	StringInfoData key;
+	StringInfoData message_id;
+	StringInfoData text;		/* of headers: names and values */
+	StringInfoData member_name;
+	StringInfoData member_value;
+} PstRabbit;
+
+/* in rabbitmq_publish.c */
+extern bool pst_rabbit_publish(PstRabbit *rabbit, int nth);
+extern void pst_rabbit_message_id(PstRabbit *rabbit, int nth);
+
+/* in rabbitmq_confirm.c */
+extern void pst_rabbit_take_frame(PstRabbit *rabbit, const amqp_frame_t *frame);
+extern void pst_rabbit_blame_size(PstRabbit *rabbit);
+
+#endif							/* PST_RABBITMQ_SHIPMENT_H */
