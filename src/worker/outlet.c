@@ -207,6 +207,13 @@ pst_outlets_reload(PstSinkWorker *worker)
 		pst_worker_quit();
 }
 
+/* Does the reader stand before a shipment that was promised and is not settled? */
+bool
+pst_outlet_promised(const PstOutlet *outlet)
+{
+	return outlet->cursor.intent && pst_reader_position(outlet->reader) <= outlet->cursor.intent_to;
+}
+
 /* Is there something that an outlet could send now? */
 bool
 pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
@@ -216,7 +223,7 @@ pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
 
 	if (outlet->connection == NULL)
 		return false;
-	if (!outlet->cursor.intent && outlet->read_cut == newest)
+	if (!pst_outlet_promised(outlet) && outlet->read_cut == newest)
 		return false;
 	if (outlet->retry_at == 0 && outlet->connection->retry_at == 0)
 		return true;

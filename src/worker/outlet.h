@@ -79,6 +79,7 @@ typedef struct PstSinkWorker
 /* in outlet.c */
 extern void pst_outlets_reload(PstSinkWorker *worker);
 extern bool pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet);
+extern bool pst_outlet_promised(const PstOutlet *outlet);
 extern void pst_outlet_rewind(PstOutlet *outlet);
 extern void pst_outlet_drop_settings(PstOutlet *outlet);
 

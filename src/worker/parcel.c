@@ -79,18 +79,22 @@ read_batch(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, int64 ne
 {
 	do
 	{
+		/* what was promised is sent whole, and nothing with it */
+		bool		promised = pst_outlet_promised(outlet);
 		PstReadLimits limits = {
 			.newest_cut = newest,
 			.settings_before = outlet->settings->until,
-			.to_position = outlet->cursor.intent ? outlet->cursor.intent_to : PG_INT64_MAX,
+			.to_position = promised ? outlet->cursor.intent_to : PG_INT64_MAX,
 			.max_rows = worker->max_rows,
 			.max_bytes = worker->max_bytes,
 			.max_scanned = MAX_SCANNED
 		};
 
-		/* what was promised is sent whole */
-		if (outlet->cursor.intent)
-			limits.max_rows = limits.max_scanned = INT_MAX, limits.max_bytes = MaxAllocHugeSize;
+		if (promised)
+		{
+			limits.max_rows = limits.max_scanned = INT_MAX;
+			limits.max_bytes = MaxAllocHugeSize;
+		}
 		MemoryContextReset(parcel->batch.context);
 		pst_reader_read(outlet->reader, &parcel->batch, &limits, is_wanted, outlet->settings);
 		parcel->settings = outlet->settings;

@@ -114,7 +114,8 @@ read_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstOutlet  *outlet;
 
-	while ((outlet = next_ready(worker)) != NULL)
+	/* once round at most */
+	for (int i = list_length(worker->outlets); i > 0 && (outlet = next_ready(worker)) != NULL; i--)
 		if (pst_parcel_read(worker, outlet, parcel))
 			return true;
 	return false;
