@@ -78,6 +78,8 @@ stop_all(PstShared *shared, bool tell)
 	int			running = 0;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	/* a place of its own remembers that none is to be started */
+	(void) pst_worker_want(PST_SCHEDULER, MyDatabaseId, NULL);
 	for (int i = 0; i < PST_MAX_WORKERS; i++)
 	{
 		PstWorker  *worker = &shared->workers[i];

@@ -135,12 +135,31 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	pst_cursor_read(route->id, &cursor);
 	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
 		take_place(worker, outlet);
-	/* newer settings may have come, which end the ones in force */
-	else if (worker->parcels[0].outlet != outlet && worker->parcels[1].outlet != outlet)
-		pst_outlet_rewind(outlet);
+	else if (outlet->settings)
+	{
+		/* newer ones may have come, which end those in force */
+		PstRouteSettings *now = pst_route_settings_of(route->id, outlet->settings->version, CurrentMemoryContext);
+
+		if (now)
+			outlet->settings->until = now->until;
+		outlet->read_cut = 0;
+	}
 	if (OidIsValid(worker->server_oid))
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+}
+
+/* The routes wait until there is a server again; to end would be to be started again. */
+static void
+tell_no_sink(PstSinkWorker *worker)
+{
+	ListCell   *cell;
+
+	foreach(cell, worker->outlets)
+		pst_stat_fault(((PstOutlet *) lfirst(cell))->stat, PST_ROUTE_MISCONFIGURED,
+					   OidIsValid(worker->server_oid) ?
+					   "the server is not of a kind of sink that is loaded in workers" :
+					   "the server does not exist", 0);
 }
 
 /*
@@ -200,6 +219,8 @@ pst_outlets_reload(PstSinkWorker *worker)
 		connection->failures = 0;
 		connection->retry_at = 0;
 	}
+	if (worker->ops == NULL)
+		tell_no_sink(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();

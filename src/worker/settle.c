@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "route/ack.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -85,6 +86,9 @@ pst_acknowledge(PstSinkWorker *worker)
 	if (worker->unacked_since == 0)
 		return;
 	pst_work_begin("acknowledging");
+	/* what a crash loses is sent again, in doubt: nobody waits for the disk */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	foreach(cell, worker->outlets)

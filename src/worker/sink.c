@@ -10,19 +10,25 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_foreign_server.h"
+#include "common/hashfn.h"
 #include "config/config.h"
 #include "event/log.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "net/net.h"
 #include "pgstat.h"
+#include "replication/syncrep.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker/outlet.h"
+
+/* How long a shipment may go on after its route or server was changed. */
+#define BREAK_OFF_MS 500
 
 static bool settings_changed = true;
 
@@ -52,6 +58,22 @@ read_log_id(PstSinkWorker *worker)
 	strlcpy(worker->log_id, home.log_id, sizeof(worker->log_id));
 }
 
+/*
+ * An earlier scheduler may have been ended while it waited for a standby: its
+ * cut is visible, and no standby may have it.  Wait for the same here, once.
+ */
+static void
+wait_for_durability(void)
+{
+	XLogRecPtr	now = GetXLogInsertRecPtr();
+
+	XLogFlush(now);
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(now, true);
+	RESUME_INTERRUPTS();
+	CHECK_FOR_INTERRUPTS();
+}
+
 static void
 begin(PstSinkWorker *worker, Datum arg)
 {
@@ -69,6 +91,9 @@ begin(PstSinkWorker *worker, Datum arg)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, notice_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, notice_change, (Datum) 0);
 	read_log_id(worker);
+	pst_worker_be_alone(ForeignServerRelationId,
+						hash_bytes((const unsigned char *) worker->server, (int) strlen(worker->server)), 16);
+	wait_for_durability();
 }
 
 /* Settle on what routes, server and mappings are now. */
@@ -83,8 +108,6 @@ take_changes(PstSinkWorker *worker)
 	/* reading the routes answers all invalidations that had come by then */
 	pst_outlets_reload(worker);
 	settings_changed = false;
-	if (worker->ops == NULL)
-		pst_worker_quit();
 }
 
 /* ---- read ---- */
@@ -114,6 +137,8 @@ read_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstOutlet  *outlet;
 
+	if (worker->ops == NULL)
+		return false;
 	/* once round at most */
 	for (int i = list_length(worker->outlets); i > 0 && (outlet = next_ready(worker)) != NULL; i--)
 		if (pst_parcel_read(worker, outlet, parcel))
@@ -132,10 +157,47 @@ read_ahead(PstSinkWorker *worker)
 		(void) read_parcel(worker, &worker->parcels[1]);
 }
 
+/*
+ * Has something changed, so long ago that we should not wait any more?  A
+ * healthy sink is done in a moment, and is left that moment.
+ */
+static bool
+to_be_broken_off(const PstSinkWorker *worker, TimestampTz *since)
+{
+	AcceptInvalidationMessages();
+	if (pst_deliver && !settings_changed &&
+		worker->routes_seen == pg_atomic_read_u32(&worker->scheduler->routes))
+		return false;
+	if (*since == 0)
+		*since = GetCurrentTimestamp();
+	return TimestampDifferenceExceeds(*since, GetCurrentTimestamp(), BREAK_OFF_MS);
+}
+
+/* What was sent and not answered may have landed. */
 static void
+break_off(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+
+	pst_connection_close(outlet->connection);
+	if (parcel->in_doubt_since == 0)
+		parcel->in_doubt_since = GetCurrentTimestamp();
+	pst_parcel_drop(parcel);
+	pst_outlet_rewind(outlet);
+	outlet = worker->parcels[1].outlet;
+	if (outlet)
+	{
+		pst_parcel_drop(&worker->parcels[1]);
+		pst_outlet_rewind(outlet);
+	}
+}
+
+/* False if it was broken off. */
+static bool
 send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstConnection *connection = parcel->outlet->connection;
+	TimestampTz changed_since = 0;
 	bool		ahead = false;
 
 	pst_parcel_intend(worker, parcel);
@@ -163,8 +225,15 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 			continue;
 		}
 		pst_sink_wants(connection->sink, &wants);
-		(void) pst_net_wait(&wants, -1, PG_WAIT_EXTENSION);
+		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS, PG_WAIT_EXTENSION);
+		pst_worker_reload();
+		if (to_be_broken_off(worker, &changed_since))
+		{
+			break_off(worker, parcel);
+			return false;
+		}
 	}
+	return true;
 }
 
 /* ---- the rest ---- */
@@ -242,8 +311,8 @@ cycle(PstSinkWorker *worker)
 		pst_settle_empty(worker, parcel);
 	else if (parcel->outlet != NULL && may_send(parcel))
 	{
-		send_parcel(worker, parcel);
-		pst_settle(worker, parcel);
+		if (send_parcel(worker, parcel))
+			pst_settle(worker, parcel);
 	}
 	else
 	{
