@@ -19,7 +19,6 @@
 #include "event/cut.h"
 #include "event/query.h"
 #include "event/ring.h"
-#include "catalog/pg_extension.h"
 #include "miscadmin.h"
 #include "net/net.h"
 #include "pgstat.h"
@@ -312,9 +311,7 @@ pst_scheduler_main(Datum arg)
 	MemoryContext cycle;
 	PstWorker  *place = pst_worker_begin(arg);
 
-	pst_work_begin("starting");
-	pst_worker_be_alone(ExtensionRelationId, pst_extension_oid(), 2);
-	pst_work_end();
+	pst_worker_be_alone("");
 	scheduler.place = place;
 	scheduler.look = true;
 	scheduler.ring_due_ms = scheduler.timers_due_ms = 0;

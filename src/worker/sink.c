@@ -11,8 +11,6 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "catalog/pg_foreign_server.h"
-#include "common/hashfn.h"
 #include "config/config.h"
 #include "event/log.h"
 #include "executor/spi.h"
@@ -91,8 +89,7 @@ begin(PstSinkWorker *worker, Datum arg)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, notice_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, notice_change, (Datum) 0);
 	read_log_id(worker);
-	pst_worker_be_alone(ForeignServerRelationId,
-						hash_bytes((const unsigned char *) worker->server, (int) strlen(worker->server)), 16);
+	pst_worker_be_alone(worker->server);
 	wait_for_durability();
 }
 

@@ -10,6 +10,7 @@
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "common/hashfn.h"
 #include "event/log.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -109,12 +110,17 @@ pst_worker_begin(Datum arg)
 	return worker;
 }
 
+/*
+ * An advisory lock, in a class that no SQL function reaches.  Other locks would
+ * not do: a process that ends outside of a transaction does not give them back.
+ */
 void
-pst_worker_be_alone(Oid classid, Oid objid, uint16 subid)
+pst_worker_be_alone(const char *name)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, classid, objid, subid);
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0,
+						 hash_bytes((const unsigned char *) name, (int) strlen(name)), 0x5053);
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
 }
 

@@ -19,8 +19,8 @@ extern void pst_worker_init(void);
 /* Attach, connect to the place's database and set what a worker needs set. */
 extern PstWorker *pst_worker_begin(Datum arg);
 
-/* Be the only one of a kind, for as long as the process lives. */
-extern void pst_worker_be_alone(Oid classid, Oid objid, uint16 subid);
+/* Be the only one of this name in the database, for as long as the process lives. */
+extern void pst_worker_be_alone(const char *name);
 
 /* A transaction of a worker; begin ends the process if the extension is gone. */
 extern void pst_work_begin(const char *doing);
