@@ -23,6 +23,7 @@
 #include "catalog/pg_type_d.h"
 #include "event/cut.h"
 #include "event/query.h"
+#include "event/wake.h"
 #include "event/window.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -298,6 +299,8 @@ pst_cut(PG_FUNCTION_ARGS)
 	switch (pst_cut_make(&newest))
 	{
 		case PST_CUT_MADE:
+			/* the scheduler has to tell of it */
+			pst_event_logged();
 			PG_RETURN_INT64(newest.cut);
 		case PST_CUT_NOTHING:
 			PG_RETURN_NULL();

@@ -29,7 +29,7 @@ static PstQuery insert_queries[PST_RING_SLOTS] = {{
 
 static PstQuery dead_query = {
 	"INSERT INTO persistomata.dead_letter_entry (route, position, name, event, reason)"
-	" VALUES ($1, $2, $3, $4::pg_catalog.jsonb, $5)",
+	" VALUES ($1, $2, $3, $4::pg_catalog.jsonb, $5) ON CONFLICT (route, position, name) DO NOTHING",
 	5, {INT4OID, INT8OID, TEXTOID, TEXTOID, TEXTOID}, NULL
 };
 

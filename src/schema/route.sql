@@ -55,6 +55,7 @@ CREATE TABLE persistomata.dead_letter_entry (
 COMMENT ON TABLE persistomata.dead_letter_entry IS
 'events that a sink has refused for their content; retry numbers those that are to be sent again';
 CREATE INDEX ON persistomata.dead_letter_entry (route, retry) WHERE retry IS NOT NULL;
+CREATE UNIQUE INDEX ON persistomata.dead_letter_entry (route, position, name);
 CREATE SEQUENCE persistomata.dead_letter_retry AS bigint;
 
 DO $$

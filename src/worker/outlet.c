@@ -144,6 +144,7 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 			outlet->settings->until = now->until;
 		outlet->read_cut = 0;
 	}
+	outlet->letters = pst_letters_wait(route->id);
 	if (OidIsValid(worker->server_oid))
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
@@ -244,7 +245,7 @@ pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
 
 	if (outlet->connection == NULL)
 		return false;
-	if (!pst_outlet_promised(outlet) && outlet->read_cut == newest)
+	if (!outlet->letters && !pst_outlet_promised(outlet) && outlet->read_cut == newest)
 		return false;
 	if (outlet->retry_at == 0 && outlet->connection->retry_at == 0)
 		return true;

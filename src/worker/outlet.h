@@ -40,6 +40,7 @@ typedef struct PstOutlet
 	TimestampTz doubted_since;
 	int64		read_cut;		/* the newest cut when there was nothing left to read */
 	int64		acked_position; /* next_position as it stands in the table */
+	bool		letters;		/* dead letters are to be sent again */
 	bool		keep;			/* while reloading */
 
 	/* misconfigured: it alone waits */
@@ -55,6 +56,7 @@ typedef struct PstParcel
 	char		name[128];
 	PstRouteSettings *settings;
 	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
+	int64	   *letters;		/* these dead letters, not a stretch of the log; or NULL */
 } PstParcel;
 
 typedef struct PstSinkWorker
@@ -95,7 +97,13 @@ extern void pst_parcel_drop(PstParcel *parcel);
 extern void pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_parcel_advance(PstSinkWorker *worker);
 
+/* in letters.c */
+extern bool pst_letters_wait(int route);
+extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
+extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
+
 /* in settle.c */
+extern char *pst_reason(const PstSink *sink, int nth);	/* -1: of the shipment */
 extern void pst_settle(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_acknowledge(PstSinkWorker *worker);

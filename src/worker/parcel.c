@@ -146,8 +146,12 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 	if (parcel->batch.context == NULL)
 		parcel->batch.context = AllocSetContextCreate(worker->context, "persistomata batch",
 													  ALLOCSET_DEFAULT_SIZES);
+	parcel->letters = NULL;
 	pst_work_begin("reading the event log");
-	if (find_place(outlet))
+	/* dead letters go behind all that is cut */
+	if (outlet->letters && outlet->read_cut == newest && !pst_outlet_promised(outlet))
+		found = worker->parcels[0].outlet != outlet && pst_letters_read(worker, outlet, parcel);
+	else if (find_place(outlet))
 	{
 		read_batch(worker, outlet, parcel, newest);
 		found = parcel->batch.to_position >= parcel->batch.from_position;
@@ -160,6 +164,8 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 	if (!found)
 		return false;
 	parcel->outlet = outlet;
+	if (parcel->letters)
+		return true;
 	name_shipment(worker, parcel);
 	find_doubt(outlet, parcel);
 	return true;
@@ -171,7 +177,7 @@ pst_parcel_drop(PstParcel *parcel)
 	PstOutlet  *outlet = parcel->outlet;
 
 	/* what may have landed is remembered */
-	if (outlet && parcel->in_doubt_since != 0 && outlet->doubted < parcel->shipment.to_position)
+	if (outlet && !parcel->letters && parcel->in_doubt_since != 0 && outlet->doubted < parcel->shipment.to_position)
 	{
 		outlet->doubted = parcel->shipment.to_position;
 		outlet->doubted_since = parcel->in_doubt_since;
@@ -213,7 +219,7 @@ pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel)
 	uint64		hash;
 	PstAck		ack;
 
-	if (!worker->ops->names_shipments)
+	if (!worker->ops->names_shipments || parcel->letters)
 		return;
 	hash = content_hash(parcel);
 	if (outlet->cursor.intent && parcel->batch.from_position == outlet->cursor.next_position)

@@ -137,6 +137,19 @@ note_latencies(PstParcel *parcel)
 		pst_stat_latency(parcel->outlet->stat, now - parcel->batch.events[i].occurred_at);
 }
 
+/* In our words and the sink's. */
+char *
+pst_reason(const PstSink *sink, int nth)
+{
+	const PstFault *fault = nth >= 0 ? sink->ops->event_fault(sink, nth) : NULL;
+
+	if (fault == NULL)
+		fault = sink->ops->fault(sink);
+	if (fault == NULL || fault->what[0] == '\0')
+		return pstrdup("the sink gives no reason");
+	return psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
+}
+
 /* One transaction: the refused events, and that the shipment is settled. */
 static void
 write_dead_letters(PstSinkWorker *worker, const PstSink *sink, PstParcel *parcel)
@@ -276,6 +289,11 @@ pst_settle(PstSinkWorker *worker, PstParcel *parcel)
 	PstSink    *sink = parcel->outlet->connection->sink;
 	Tally		tally = count_verdicts(sink, parcel);
 
+	if (parcel->letters)
+	{
+		pst_letters_settle(worker, parcel);
+		return;
+	}
 	if (tally.misconfigured > 0)
 		settle_misconfigured(worker, sink, parcel);
 	else if (tally.retry > 0)

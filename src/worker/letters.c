@@ -1,0 +1,237 @@
+/*
+ * letters.c
+ *	  Sending dead letters again.
+ *
+ * A dead letter is the event as JSON.  It is sent under its own name; its place
+ * in a stream is new, behind all that the route has sent, so it waits until the
+ * route has caught up with the newest cut.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type_d.h"
+#include "event/cut.h"
+#include "event/query.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker/backoff.h"
+#include "worker/outlet.h"
+
+/* Ordinals of letters begin behind those of any cut's events. */
+#define LETTER_ORDINAL (INT64CONST(1) << 40)
+
+static PstQuery letters_query = {
+	"SELECT d.id, d.retry, d.position, d.name,"
+	" (d.event OPERATOR(pg_catalog.->>) 'event_id')::pg_catalog.int8,"
+	" (pg_catalog.extract('epoch', (d.event OPERATOR(pg_catalog.->>) 'occurred_at')::pg_catalog.timestamptz)"
+	"  OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8,"
+	" (d.event OPERATOR(pg_catalog.->>) 'version')::pg_catalog.int8,"
+	" (d.event OPERATOR(pg_catalog.->>) 'xid')::pg_catalog.int8,"
+	" d.event OPERATOR(pg_catalog.->>) 'type',"
+	" d.event OPERATOR(pg_catalog.->>) 'machine',"
+	" d.event OPERATOR(pg_catalog.->>) 'fsm',"
+	" d.event OPERATOR(pg_catalog.->>) 'key',"
+	" d.event OPERATOR(pg_catalog.->>) 'event',"
+	" d.event OPERATOR(pg_catalog.->>) 'from_state',"
+	" d.event OPERATOR(pg_catalog.->>) 'to_state',"
+	" d.event OPERATOR(pg_catalog.->>) 'args',"
+	" d.event OPERATOR(pg_catalog.->>) 'payload',"
+	" d.event OPERATOR(pg_catalog.->>) 'reason',"
+	" d.event OPERATOR(pg_catalog.->>) 'actor',"
+	" d.event OPERATOR(pg_catalog.->>) 'headers',"
+	" d.event OPERATOR(pg_catalog.->>) 'node'"
+	" FROM persistomata.dead_letter_entry d"
+	" WHERE d.route OPERATOR(pg_catalog.=) $1 AND d.retry IS NOT NULL ORDER BY d.retry LIMIT 100",
+	1, {INT4OID}, NULL
+};
+
+static PstQuery wait_query = {
+	"SELECT 1 FROM persistomata.dead_letter_entry WHERE route OPERATOR(pg_catalog.=) $1"
+	" AND retry IS NOT NULL LIMIT 1",
+	1, {INT4OID}, NULL
+};
+
+static PstQuery delete_query = {
+	"DELETE FROM persistomata.dead_letter_entry WHERE id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}, NULL
+};
+
+static PstQuery refused_query = {
+	"UPDATE persistomata.dead_letter_entry SET retry = NULL, reason = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+	2, {INT8OID, TEXTOID}, NULL
+};
+
+/* Are there letters that are to be sent again?  In SPI. */
+bool
+pst_letters_wait(int route)
+{
+	Datum		arg = Int32GetDatum(route);
+
+	return pst_query_read(&wait_query, &arg) > 0;
+}
+
+static int64
+number(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = pst_result(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+static char *
+string(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = pst_result(row, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static PstEventType
+type_of(const char *name)
+{
+	return (PstEventType) (name ? name[0] : 's');
+}
+
+static void
+read_letter(uint64 row, PstEvent *event, const PstCut *newest)
+{
+	memset(event, 0, sizeof(*event));
+	event->position = number(row, 3);
+	event->name = string(row, 4);
+	event->event_id = number(row, 5);
+	event->occurred_at = number(row, 6);
+	event->version = (int) number(row, 7);
+	event->xid = (uint64) number(row, 8);
+	event->type = type_of(string(row, 9));
+	event->machine = string(row, 10);
+	event->fsm = string(row, 11);
+	event->key = string(row, 12);
+	event->event = string(row, 13);
+	event->from_state = string(row, 14);
+	event->to_state = string(row, 15);
+	event->args = string(row, 16);
+	event->payload = string(row, 17);
+	event->reason = string(row, 18);
+	event->actor = string(row, 19);
+	event->headers = string(row, 20);
+	event->node = string(row, 21);
+	event->timeline = newest->timeline;
+	event->stream_ms = newest->stream_ms;
+	event->ordinal = LETTER_ORDINAL + number(row, 2);
+}
+
+static void
+name_letters(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, uint64 rows)
+{
+	PstShipment *shipment = &parcel->shipment;
+
+	memset(shipment, 0, sizeof(*shipment));
+	snprintf(parcel->name, sizeof(parcel->name), "%s-%d-%d-letters-" INT64_FORMAT,
+			 worker->log_id, outlet->route->id, outlet->cursor.generation, number(0, 2));
+	shipment->route = outlet->route->name;
+	shipment->name = parcel->name;
+	shipment->from_position = number(0, 3);
+	shipment->to_position = number(rows - 1, 3);
+	shipment->format = outlet->settings->format;
+	shipment->options = outlet->settings->options;
+	shipment->events = parcel->batch.events;
+	shipment->nevents = (int) rows;
+	parcel->batch.nevents = (int) rows;
+	parcel->settings = outlet->settings;
+	parcel->in_doubt_since = 0;
+}
+
+/* In a transaction; true if there is a parcel of letters to send. */
+bool
+pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
+{
+	PstBatch   *batch = &parcel->batch;
+	Datum		arg = Int32GetDatum(outlet->route->id);
+	PstRing		ring;
+	PstCut		newest;
+	uint64		rows;
+	MemoryContext old;
+
+	MemoryContextReset(batch->context);
+	if (outlet->settings == NULL)
+	{
+		outlet->read_cut = 0;	/* reading on finds them */
+		return false;
+	}
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_ring_read(&ring);
+	pst_cut_newest(&ring, &newest);
+	rows = newest.cut == outlet->read_cut ? pst_query_read(&letters_query, &arg) : 0;
+	/* if cuts have come since, they go first */
+	outlet->letters = rows > 0 || newest.cut != outlet->read_cut;
+	if (outlet->letters && rows == 0)
+		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
+
+	old = MemoryContextSwitchTo(batch->context);
+	if (rows > 0)
+	{
+		batch->events = palloc(sizeof(PstEvent) * rows);
+		parcel->letters = palloc(sizeof(int64) * rows);
+		name_letters(worker, outlet, parcel, rows);
+	}
+	for (uint64 row = 0; row < rows; row++)
+	{
+		parcel->letters[row] = number(row, 1);
+		read_letter(row, &batch->events[row], &newest);
+		batch->events[row].stream_ms += outlet->cursor.shift_ms;
+	}
+	MemoryContextSwitchTo(old);
+	PopActiveSnapshot();
+	SPI_finish();
+	return rows > 0;
+}
+
+void
+pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	PstSink    *sink = outlet->connection->sink;
+	int			remaining = 0;
+
+	pst_work_begin("settling dead letters");
+	SPI_connect();
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
+
+		switch (pst_sink_verdict(sink, i))
+		{
+			case PST_DELIVERED:
+				pst_query_write(&delete_query, args, NULL);
+				outlet->cursor.counts.sent++;
+				break;
+			case PST_REJECTED:
+				args[1] = CStringGetTextDatum(pst_reason(sink, i));
+				pst_query_write(&refused_query, args, NULL);
+				break;
+			default:
+				remaining++;
+		}
+	}
+	SPI_finish();
+	pst_work_end();
+
+	outlet->letters = true;		/* there may be more: the next look tells */
+	outlet->retry_at = 0;
+	if (remaining == 0)
+		outlet->failures = 0;
+	if (remaining > 0)
+	{
+		outlet->failures++;
+		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pst_backoff_ms(outlet->failures));
+		pst_stat_fault(outlet->stat, PST_ROUTE_RETRYING, pst_reason(sink, -1), outlet->retry_at);
+	}
+	else
+		pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+	pst_parcel_drop(parcel);
+}
