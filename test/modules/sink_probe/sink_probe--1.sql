@@ -63,3 +63,13 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'sink_probe_encode';
 CREATE FUNCTION sink_probe.memory_options(options text[], catalog oid) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'memory_options';
 CREATE FOREIGN DATA WRAPPER sink_probe_memory NO HANDLER VALIDATOR sink_probe.memory_options;
+
+-- The other side of RabbitMQ.
+CREATE FUNCTION sink_probe.amqp_bind(
+	port int, queue text, exchange text DEFAULT 'persistomata', key text DEFAULT '#',
+	max_length int DEFAULT 0) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_bind';
+CREATE FUNCTION sink_probe.amqp_take(port int, queue text, n int DEFAULT 1000000)
+RETURNS TABLE (nth int, routing_key text, message_id text, content_type text, type text,
+			   delivery_mode int, headers text, body text)
+LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_take';
