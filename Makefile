@@ -21,9 +21,9 @@ SHLIB_LINK = -lcurl -lhiredis -lrabbitmq
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql output_iso tmp_check
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
-include $(PGXS)
 # No bitcode: nothing here gains from being inlined into a query.
 override with_llvm := no
+include $(PGXS)
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SCHEMA_PARTS:%=src/schema/%.sql)
 	cat $^ > $@

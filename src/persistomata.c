@@ -7,6 +7,7 @@
 #include "compat/compat.h"
 #include "config/config.h"
 #include "sink/sink.h"
+#include "worker/worker.h"
 
 PST_MODULE_MAGIC;
 
@@ -17,4 +18,5 @@ _PG_init(void)
 {
 	pst_config_init();
 	pst_sink_init();
+	pst_worker_init();
 }

@@ -11,7 +11,8 @@ allowed() {
 		event) echo config compat ;;
 		fsm) echo machine config compat ;;
 		transition) echo fsm machine event config compat ;;
-		route) echo event config compat ;;
+		# a route's options are checked by its sink's kind
+		route) echo sink encode event net config compat ;;
 		encode) echo event config compat ;;
 		net) echo config compat ;;
 		sink) echo encode event net config compat ;;

@@ -33,4 +33,19 @@
 #define pst_create_wait_event_set(nevents) CreateWaitEventSet(CurrentMemoryContext, nevents)
 #endif
 
+/* May the current user use a foreign server? */
+#include "catalog/pg_foreign_server.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+static inline bool
+pst_may_use_server(Oid server)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ForeignServerRelationId, server, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+#else
+	return pg_foreign_server_aclcheck(server, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
 #endif							/* PST_COMPAT_H */

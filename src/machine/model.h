@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 
 #define PST_STAR		(-1)	/* the pseudo-state * as a state's number */
 
@@ -61,6 +62,8 @@ typedef struct PstState
 	PstSnippet	entry;			/* entry action */
 	PstSnippet	exit;			/* exit action */
 	int			offset;			/* where it is first named */
+	int			nleaving;		/* the transitions that leave it (or stay), */
+	int		   *leaving;		/* as indexes, in definition order */
 } PstState;
 
 typedef struct PstMachine
@@ -69,13 +72,16 @@ typedef struct PstMachine
 	PstSyntax	syntax;			/* never AUTO */
 	int			nstates;
 	PstState   *states;			/* in the order of their first mention */
-	int			entry;			/* index of the entry state */
+	int			entry;			/* index of the entry state; PST_STAR in a machine without states */
+	int			start;			/* index of the transition from * */
 	/*
 	 * In definition order; the edges from and to * that the notation implies
 	 * (events __start__ and __end__) come first and last.
 	 */
 	int			ntransitions;
 	PstTransition *transitions;
+	int			nbuckets;		/* a hash of the states' names: see pst_machine_state */
+	int		   *buckets;
 } PstMachine;
 
 typedef enum PstSeverity
@@ -108,6 +114,18 @@ extern void pst_machine_report(const PstFinding *finding, const char *definition
 /* The index of a state by name, or -2 if there is none ("*" is PST_STAR). */
 extern int	pst_machine_state(const PstMachine *machine, const char *name);
 
+/*
+ * The offset in the definition of the byte at a position of a snippet's text.
+ * It is not simply a sum: #quot; in a label is one byte of the snippet.
+ */
+extern int	pst_snippet_place(const PstMachine *machine, const PstSnippet *snippet, int position);
+
+/*
+ * "Line N, column M:", the line and a caret, for the DETAIL of an error at an
+ * offset of a definition.
+ */
+extern char *pst_machine_excerpt(const char *definition, int offset);
+
 /* The name of a state by index; "*" for PST_STAR. */
 extern const char *pst_machine_state_name(const PstMachine *machine, int state);
 
@@ -125,5 +143,11 @@ extern const PstMachineVersion *pst_machine_version(int number);
 
 /* The number of a machine's version (0: its newest); throws undefined_object if there is none. */
 extern int	pst_machine_find(const char *name, int version);
+
+/*
+ * Locks a machine's name until the transaction ends: ShareLock keeps it from
+ * being dropped while a table is bound to it.
+ */
+extern void pst_machine_lock(const char *name, LOCKMODE mode);
 
 #endif							/* PST_MODEL_H */

@@ -33,10 +33,12 @@ CREATE TABLE persistomata.ring (
 	slot      int PRIMARY KEY,
 	turn      bigint NOT NULL,
 	turned_at timestamptz NOT NULL DEFAULT now(),
-	last_cut  bigint
+	first_cut bigint NOT NULL DEFAULT 0,
+	last_cut  bigint,
+	closed_at timestamptz
 );
 COMMENT ON TABLE persistomata.ring IS
-'when each slot became current (a turn of 0 is an empty slot) and, once no writer of it is left, the last cut that can hold its rows';
+'when each slot became current (a turn of 0 is an empty slot), the last cut before that, and, once no writer of it is left, the last cut that can hold its rows';
 
 DO $$
 BEGIN
@@ -84,9 +86,76 @@ BEGIN
 			duplicates    bigint NOT NULL,
 			dead          bigint NOT NULL,
 			at            timestamptz NOT NULL)', slot);
-		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, id)', slot);
+		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, generation, id)', slot);
 		INSERT INTO persistomata.ring (slot, turn) VALUES (slot, CASE slot WHEN 0 THEN 1 ELSE 0 END);
 	END LOOP;
 END
 $$;
 
+CREATE FUNCTION persistomata.event_type_name(type "char") RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE type WHEN 'i'::"char" THEN 'init' WHEN 's'::"char" THEN 'state' WHEN 'v'::"char" THEN 'value'
+                 WHEN 'e'::"char" THEN 'errored' WHEN 'd'::"char" THEN 'deleted' END;
+COMMENT ON FUNCTION persistomata.event_type_name("char") IS 'the name of a type of event';
+
+CREATE VIEW persistomata.event AS
+SELECT l.event_id, persistomata.event_type_name(l.type) AS type, v.name AS machine, v.version,
+	   coalesce(ns.nspname || '.' || c.relname, b.fsm) AS fsm, l.key, l.event, l.from_state, l.to_state, l.args, l.payload,
+	   l.reason, l.occurred_at, l.xid, l.actor, l.headers, n.name AS node
+  FROM (SELECT * FROM persistomata.log_0 UNION ALL SELECT * FROM persistomata.log_1 UNION ALL
+		SELECT * FROM persistomata.log_2 UNION ALL SELECT * FROM persistomata.log_3 UNION ALL
+		SELECT * FROM persistomata.log_4 UNION ALL SELECT * FROM persistomata.log_5 UNION ALL
+		SELECT * FROM persistomata.log_6 UNION ALL SELECT * FROM persistomata.log_7) l
+  LEFT JOIN persistomata.binding b ON b.id = l.binding
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = b.relid
+  LEFT JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+  LEFT JOIN persistomata.machine_version v ON v.id = l.machine
+  LEFT JOIN persistomata.node n ON n.timeline = l.timeline;
+COMMENT ON VIEW persistomata.event IS 'the event log, as far back as persistomata.retention reaches';
+
+-- A restored dump brings the rows of these two along: they replace ours.
+CREATE FUNCTION persistomata.replace_row() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_TABLE_NAME = 'ring' THEN
+		DELETE FROM persistomata.ring WHERE slot = NEW.slot;
+	ELSE
+		DELETE FROM persistomata.log_home;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION persistomata.replace_row() IS
+'internal: lets a restore bring its own rows of log_home and ring';
+REVOKE ALL ON FUNCTION persistomata.replace_row() FROM PUBLIC;
+CREATE TRIGGER replace_row BEFORE INSERT ON persistomata.ring
+FOR EACH ROW EXECUTE FUNCTION persistomata.replace_row();
+CREATE TRIGGER replace_row BEFORE INSERT ON persistomata.log_home
+FOR EACH ROW EXECUTE FUNCTION persistomata.replace_row();
+
+DO $$
+DECLARE
+	relation text;
+BEGIN
+	FOREACH relation IN ARRAY ARRAY['event_id', 'ack_id', 'ring_slot', 'log_home', 'node', 'ring'] LOOP
+		PERFORM pg_catalog.pg_extension_config_dump('persistomata.' || relation, '');
+	END LOOP;
+	FOR slot IN 0 .. 7 LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('persistomata.log_%s', slot), '');
+		PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('persistomata.cut_%s', slot), '');
+		PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('persistomata.ack_%s', slot), '');
+	END LOOP;
+END
+$$;
+
+CREATE FUNCTION persistomata.cut() RETURNS bigint
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_cut';
+COMMENT ON FUNCTION persistomata.cut() IS
+'makes a cut of the event log now; NULL if there is nothing new';
+REVOKE ALL ON FUNCTION persistomata.cut() FROM PUBLIC;
+
+CREATE FUNCTION persistomata.lock_cuts() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_lock_cuts';
+COMMENT ON FUNCTION persistomata.lock_cuts() IS
+'internal: keeps others from cutting the log or turning its ring until the transaction ends';
+REVOKE ALL ON FUNCTION persistomata.lock_cuts() FROM PUBLIC;

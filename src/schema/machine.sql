@@ -9,8 +9,114 @@ CREATE TABLE persistomata.machine_version (
 	entry_state text NOT NULL,
 	owner       regrole NOT NULL,
 	created_at  timestamptz NOT NULL DEFAULT now(),
-	UNIQUE (name, version)
+	dropped_at  timestamptz
 );
+CREATE UNIQUE INDEX ON persistomata.machine_version (name, version) WHERE dropped_at IS NULL;
 COMMENT ON TABLE persistomata.machine_version IS
-'one row per version of a machine; the log names a version by its id';
+'one row per version of a machine; the log names a version by its id, so that the row of a dropped machine stays';
+SELECT pg_catalog.pg_extension_config_dump('persistomata.machine_version', '');
+SELECT pg_catalog.pg_extension_config_dump('persistomata.machine_version_id_seq', '');
+
+CREATE FUNCTION persistomata.create_machine(name text, definition text, syntax text DEFAULT 'auto')
+RETURNS int
+AS 'MODULE_PATHNAME', 'pst_create_machine'
+LANGUAGE C VOLATILE PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION persistomata.create_machine(text, text, text) IS
+'adds a version to a machine, or finds the one with the same text; returns its number';
+
+CREATE FUNCTION persistomata.drop_machine(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pst_drop_machine'
+LANGUAGE C VOLATILE PARALLEL UNSAFE COST 1000;
+COMMENT ON FUNCTION persistomata.drop_machine(text) IS
+'drops a machine with all its versions, unless a table is attached to one';
+
+CREATE FUNCTION persistomata.validate(definition text, syntax text DEFAULT 'auto')
+RETURNS TABLE (severity text, code text, line int, "column" int, message text)
+AS 'MODULE_PATHNAME', 'pst_validate'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
+COMMENT ON FUNCTION persistomata.validate(text, text) IS
+'says all that is wrong with a definition';
+
+CREATE FUNCTION persistomata.definition_states(definition text, syntax text)
+RETURNS TABLE (state text, is_entry bool, is_final bool)
+AS 'MODULE_PATHNAME', 'pst_definition_states'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
+COMMENT ON FUNCTION persistomata.definition_states(text, text) IS
+'the states of a definition, in the order of their first mention';
+
+CREATE FUNCTION persistomata.definition_transitions(definition text, syntax text)
+RETURNS TABLE (from_state text, event text, to_state text, kind text, guard text, action text)
+AS 'MODULE_PATHNAME', 'pst_definition_transitions'
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 20;
+COMMENT ON FUNCTION persistomata.definition_transitions(text, text) IS
+'the transitions of a definition, in its order';
+
+CREATE VIEW persistomata.machine AS
+SELECT v.name, v.version, v.syntax, v.definition, v.entry_state, v.created_at
+  FROM persistomata.machine_version v
+ WHERE v.dropped_at IS NULL;
+COMMENT ON VIEW persistomata.machine IS
+'the versions of all machines';
+
+CREATE VIEW persistomata.machine_state AS
+SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final
+  FROM persistomata.machine_version v,
+	   LATERAL persistomata.definition_states(v.definition, v.syntax) s
+ WHERE v.dropped_at IS NULL;
+COMMENT ON VIEW persistomata.machine_state IS
+'the states of all machines';
+
+CREATE VIEW persistomata.machine_transition AS
+SELECT v.name AS machine, v.version, t.from_state, t.event, t.to_state, t.kind, t.guard, t.action
+  FROM persistomata.machine_version v,
+	   LATERAL persistomata.definition_transitions(v.definition, v.syntax) t
+ WHERE v.dropped_at IS NULL;
+COMMENT ON VIEW persistomata.machine_transition IS
+'the transitions of all machines; * is the start and the end';
+
+-- A definition is no more secret than a table's columns are.
+GRANT SELECT ON persistomata.machine, persistomata.machine_state, persistomata.machine_transition TO PUBLIC;
+
+CREATE FUNCTION persistomata.machine_diagram(machine text, version int, format text, counts jsonb DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'pst_diagram'
+LANGUAGE C STABLE PARALLEL SAFE COST 1000;
+COMMENT ON FUNCTION persistomata.machine_diagram(text, int, text, jsonb) IS
+'prints a version of a machine (0: the newest) as mermaid, plantuml or dot, with numbers of instances by state';
+
+CREATE FUNCTION persistomata.diagram(machine text, format text DEFAULT 'mermaid', counts_from regclass DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	bound  record;
+	counts jsonb;
+BEGIN
+	IF counts_from IS NULL THEN
+		RETURN persistomata.machine_diagram(machine, 0, format);
+	END IF;
+	SELECT f.version, f.state_column INTO bound
+	  FROM persistomata.fsm f
+	 WHERE f.fsm::oid = counts_from::oid AND f.machine = diagram.machine;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'table % is not attached to machine "%"', counts_from, machine
+			USING ERRCODE = 'undefined_object';
+	END IF;
+	EXECUTE format('SELECT jsonb_object_agg(c.state, c.n) FROM (SELECT %1$I::text AS state, count(*) AS n FROM %2$s'
+				   ' WHERE %1$I IS NOT NULL GROUP BY 1) c', bound.state_column, counts_from)
+	   INTO counts;
+	RETURN persistomata.machine_diagram(machine, bound.version, format, coalesce(counts, '{}'));
+END
+$$;
+COMMENT ON FUNCTION persistomata.diagram(text, text, regclass) IS
+'prints a machine as mermaid, plantuml or dot; with a table, also how many of its rows are in each state';
+
+CREATE FUNCTION persistomata.paths(machine text, version int DEFAULT 0, max_paths int DEFAULT 10000)
+RETURNS TABLE (path int, states text[], events text[])
+AS 'MODULE_PATHNAME', 'pst_paths'
+LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
+COMMENT ON FUNCTION persistomata.paths(text, int, int) IS
+'the straight paths through a machine, from start to end without a state twice';
 

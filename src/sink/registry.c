@@ -13,11 +13,6 @@
 
 #define MAX_KINDS 16
 
-/* Absent where a kind is left out of the build. */
-#pragma weak pst_clickhouse_sink
-#pragma weak pst_rabbitmq_sink
-#pragma weak pst_redis_sink
-
 static const PstSinkOps *kinds[MAX_KINDS];
 static int	nkinds = 0;
 

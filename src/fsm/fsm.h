@@ -1,0 +1,130 @@
+/*
+ * fsm.h
+ *	  FSM tables: the binding of a table to a version of a machine, compiled.
+ *
+ * A compiled binding is cached per backend and per table (a partition has one
+ * of its own, since its columns may stand elsewhere).  It is rebuilt when the
+ * table, the binding or a function that it uses changes.  A pointer to one is
+ * good until the end of the transaction: a retired one is freed in a later one.
+ */
+#ifndef PST_FSM_H
+#define PST_FSM_H
+
+#include "postgres.h"
+
+#include "fsm/expression.h"
+#include "machine/model.h"
+#include "utils/rel.h"
+
+typedef enum PstEnforce
+{
+	PST_ENFORCE_ALL,			/* edges and guards hold for raw writes too */
+	PST_ENFORCE_EDGES,			/* raw writes follow edges; guards and actions are fire's */
+	PST_ENFORCE_LOG				/* raw writes are only logged */
+} PstEnforce;
+
+typedef enum PstActionKind
+{
+	PST_ACTION_NONE,
+	PST_ACTION_ASSIGN,			/* SET list */
+	PST_ACTION_ROW,				/* f(row, args) returns row */
+	PST_ACTION_VOID				/* f(row, args) returns void, run once the row is written */
+} PstActionKind;
+
+typedef struct PstAction
+{
+	PstActionKind kind;
+	List	   *assignments;	/* of PstAssignment */
+	Oid			function;
+	const char *name;			/* of the function, as written */
+} PstAction;
+
+/* A transition, compiled against the table. */
+typedef struct PstEdge
+{
+	const PstTransition *transition;
+	PstExpression *guard;		/* NULL: always passes */
+	PstAction	action;
+	PstExpression *timing;		/* of after and every */
+} PstEdge;
+
+typedef struct PstFsm
+{
+	Oid			relid;			/* the table or partition */
+	Oid			root;			/* the table that was attached */
+	int			binding;		/* its number */
+	const PstMachineVersion *version;
+	const PstMachine *machine;
+	char	   *search_path;	/* that names in snippets are resolved under */
+	char	   *name;			/* schema.table of root, for messages */
+	PstEnforce	enforce;
+	bool		logs[256];		/* by PstEventType: is it logged? */
+
+	TupleDesc	desc;
+	AttrNumber	state_att;
+	Oid			state_type;
+	int			nkeys;
+	AttrNumber *keys;
+	bool	   *in_payload;		/* by attribute number - 1 */
+	bool		fixed_settings; /* payload or key print differently under other settings */
+
+	PstEdge    *edges;			/* parallel to machine->transitions */
+	int			nedges;
+	PstAction  *entry;			/* by state */
+	PstAction  *exit;
+	bool		needs_path;		/* user code or sub-selects somewhere */
+	bool		has_timers;
+	bool		has_void_actions;
+
+	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
+
+	bool		valid;
+	LocalTransactionId retired; /* the transaction in which it ceased to be valid */
+	MemoryContext cxt;
+} PstFsm;
+
+/*
+ * The compiled binding of a relation that is open, or of one of its partition
+ * ancestors.  If there is none: NULL with missing_ok, else an error with a hint
+ * (a restored trigger without its binding).
+ */
+extern PstFsm *pst_fsm_lookup(Relation rel, bool missing_ok);
+
+/* The same for fire() and its like, by OID; wrong_object_type if it is not attached. */
+extern PstFsm *pst_fsm_open(Oid relid, LOCKMODE lockmode, Relation *rel);
+
+/* Forget the compiled bindings of a table in every backend, at commit. */
+extern void pst_fsm_invalidate(Oid relid);
+
+/*
+ * Run user code with the search_path of attach.  Returns a GUC nest level for
+ * pst_leave_path; an error in between restores it too.
+ */
+extern int	pst_enter_path(const PstFsm *fsm);
+extern void pst_leave_path(int level);
+
+/* in row.c: what a row says of itself */
+extern char *pst_row_state(const PstFsm *fsm, HeapTuple tuple); /* NULL if NULL */
+extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite */
+extern Datum pst_row_payload(PstFsm *fsm, HeapTuple tuple); /* jsonb */
+extern bool pst_row_payload_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
+extern bool pst_row_key_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
+extern Datum pst_state_datum(const PstFsm *fsm, const char *state);
+extern Datum *pst_key_datums(PstFsm *fsm, const char *key);	/* parsed by type */
+
+/* in attach.c: binds a table; what attach() does before history begins */
+typedef struct PstAttachOptions
+{
+	const char *machine;
+	const char *state_column;
+	List	   *key_columns;	/* of char *; NIL: the primary key */
+	List	   *payload_columns;	/* of char *; NIL: all but bytea */
+	List	   *types;			/* of char *; NIL: all */
+	const char *enforce;
+	const char *on_final;
+} PstAttachOptions;
+
+extern void pst_fsm_bind(Relation rel, const PstAttachOptions *options);
+extern void pst_fsm_unbind(Relation rel);
+
+#endif							/* PST_FSM_H */

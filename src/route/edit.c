@@ -1,0 +1,436 @@
+/*
+ * edit.c
+ *	  create_route and its like: SQL functions that change routes.
+ *
+ * Each checks the caller's rights as the caller, then works as the extension's
+ * owner.  Versions of settings are drawn under a lock that is kept until the
+ * transaction ends: they become visible in their own order, so a cut that has
+ * seen one has seen all smaller ones.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type_d.h"
+#include "catalog/namespace.h"
+#include "compat/compat.h"
+#include "event/cut.h"
+#include "event/query.h"
+#include "event/wake.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "route/edit.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(pst_create_route);
+PG_FUNCTION_INFO_V1(pst_alter_route);
+PG_FUNCTION_INFO_V1(pst_drop_route);
+PG_FUNCTION_INFO_V1(pst_enable_route);
+PG_FUNCTION_INFO_V1(pst_disable_route);
+PG_FUNCTION_INFO_V1(pst_seek_route);
+PG_FUNCTION_INFO_V1(pst_retry_dead_letter);
+PG_FUNCTION_INFO_V1(pst_discard_dead_letter);
+
+static PstQuery create_query = {
+	"INSERT INTO persistomata.route (name, server, owner) VALUES ($1, $2, $3::pg_catalog.regrole) RETURNING id",
+	3, {TEXTOID, NAMEOID, OIDOID}, NULL
+};
+
+static PstQuery version_query = {
+	"SELECT pg_catalog.nextval('persistomata.settings_version')",
+	0, {0}, NULL
+};
+
+static PstQuery settings_query = {
+	"INSERT INTO persistomata.route_settings (route, version, machine, types, events, states, format, start, options)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	9, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID}, NULL
+};
+
+static PstQuery generation_query = {
+	"INSERT INTO persistomata.route_generation (route, generation, from_position, settings, shift_ms)"
+	" SELECT $1, coalesce(pg_catalog.max(generation), 0) OPERATOR(pg_catalog.+) 1, $2, $3, $4"
+	" FROM persistomata.route_generation WHERE route OPERATOR(pg_catalog.=) $1",
+	4, {INT4OID, INT8OID, INT8OID, INT8OID}, NULL
+};
+
+static PstQuery find_query = {
+	"SELECT id, owner::pg_catalog.oid, server FROM persistomata.route"
+	" WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+	1, {TEXTOID}, NULL
+};
+
+static PstQuery newest_settings_query = {
+	"SELECT machine, types, events, states, format, start, options, version FROM persistomata.route_settings"
+	" WHERE route OPERATOR(pg_catalog.=) $1 ORDER BY version DESC LIMIT 1",
+	1, {INT4OID}, NULL
+};
+
+static PstQuery drop_query = {
+	"DELETE FROM persistomata.route WHERE id OPERATOR(pg_catalog.=) $1",
+	1, {INT4OID}, NULL
+};
+
+static PstQuery enable_query = {
+	"UPDATE persistomata.route SET enabled = $2 WHERE id OPERATOR(pg_catalog.=) $1"
+	" AND enabled OPERATOR(pg_catalog.<>) $2",
+	2, {INT4OID, BOOLOID}, NULL
+};
+
+static PstQuery letter_query = {
+	"SELECT r.owner::pg_catalog.oid, r.name FROM persistomata.dead_letter_entry d"
+	" JOIN persistomata.route r ON r.id OPERATOR(pg_catalog.=) d.route"
+	" WHERE d.id OPERATOR(pg_catalog.=) $1 FOR UPDATE OF d",
+	1, {INT8OID}, NULL
+};
+
+static PstQuery retry_query = {
+	"UPDATE persistomata.dead_letter_entry SET retry = pg_catalog.nextval('persistomata.dead_letter_retry')"
+	" WHERE id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}, NULL
+};
+
+static PstQuery discard_query = {
+	"DELETE FROM persistomata.dead_letter_entry WHERE id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}, NULL
+};
+
+void
+pst_owner_begin(PstOwnerRights *rights)
+{
+	Oid			schema = get_namespace_oid("persistomata", false);
+	Oid			owner = InvalidOid;
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		owner = DatumGetObjectId(SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspowner, &isnull));
+		ReleaseSysCache(tuple);
+	}
+	GetUserIdAndSecContext(&rights->user, &rights->context);
+	SetUserIdAndSecContext(owner, rights->context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+}
+
+void
+pst_owner_end(const PstOwnerRights *rights)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(rights->user, rights->context);
+}
+
+void
+pst_route_check_owner(const PstOwnerRights *rights, Oid owner, const char *name)
+{
+	if (!has_privs_of_role(rights->user, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of route \"%s\"", name)));
+}
+
+/* Find a route by name and lock it; throws unless the caller may alter it. */
+static int
+find_route(const PstOwnerRights *rights, const char *name, char **server)
+{
+	Datum		arg = CStringGetTextDatum(name);
+	int			id;
+
+	if (pst_query_write(&find_query, &arg, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("route \"%s\" does not exist", name)));
+	id = DatumGetInt32(pst_result(0, 1, NULL));
+	if (server)
+		*server = pstrdup(NameStr(*DatumGetName(pst_result(0, 3, NULL))));
+	pst_route_check_owner(rights, DatumGetObjectId(pst_result(0, 2, NULL)), name);
+	return id;
+}
+
+static int64
+draw_version(void)
+{
+	LockRelationOid(pst_log_relation("route_settings"), ShareRowExclusiveLock);
+	pst_query_write(&version_query, NULL, NULL);
+	return DatumGetInt64(pst_result(0, 1, NULL));
+}
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+static char *
+needed_arg(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	char	   *text = text_arg(fcinfo, n);
+
+	if (text == NULL || text[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be given", name)));
+	return text;
+}
+
+static void
+refuse_unsupported(FunctionCallInfo fcinfo, int filter, int throttle)
+{
+	if (!PG_ARGISNULL(filter) || !PG_ARGISNULL(throttle))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a route cannot have a %s yet",
+						PG_ARGISNULL(filter) ? "throttle" : "filter")));
+}
+
+/* An array that is given; an empty one stands for NULL: all. */
+static void
+array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
+{
+	if (PG_ARGISNULL(n))
+		return;
+	*value = PG_GETARG_DATUM(n);
+	*null = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(*value)),
+						   ARR_DIMS(DatumGetArrayTypeP(*value))) == 0 ? 'n' : ' ';
+}
+
+Datum
+pst_create_route(PG_FUNCTION_ARGS)
+{
+	char	   *name = needed_arg(fcinfo, 0, "the route's name");
+	char	   *server = needed_arg(fcinfo, 1, "the server");
+	char	   *format = needed_arg(fcinfo, 7, "the format");
+	char	   *start = needed_arg(fcinfo, 9, "the start");
+	const PstSinkOps *ops = pst_route_check_server(server);
+	PstOwnerRights rights;
+	NameData	server_name;
+	Datum		args[9];
+	char		nulls[10] = "         ";
+	int			id;
+	int64		version;
+
+	needed_arg(fcinfo, 2, "the machine");
+	refuse_unsupported(fcinfo, 6, 8);
+	pst_route_check_texts(format, start);
+	if (!PG_ARGISNULL(3))
+		pst_route_check_types(PG_GETARG_DATUM(3));
+	if (PG_ARGISNULL(10))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("options must not be null")));
+	pst_route_check_options(ops, PG_GETARG_DATUM(10));
+	namestrcpy(&server_name, server);
+
+	pst_owner_begin(&rights);
+	args[0] = CStringGetTextDatum(name);
+	args[1] = NameGetDatum(&server_name);
+	args[2] = ObjectIdGetDatum(rights.user);
+	pst_query_write(&create_query, args, NULL);
+	id = DatumGetInt32(pst_result(0, 1, NULL));
+	version = draw_version();
+
+	args[0] = Int32GetDatum(id);
+	args[1] = Int64GetDatum(version);
+	args[2] = PG_GETARG_DATUM(2);
+	for (int i = 0; i < 3; i++)
+	{
+		args[3 + i] = (Datum) 0;
+		nulls[3 + i] = 'n';
+		array_arg(fcinfo, 3 + i, &args[3 + i], &nulls[3 + i]);
+	}
+	args[6] = PG_GETARG_DATUM(7);
+	args[7] = PG_GETARG_DATUM(9);
+	args[8] = PG_GETARG_DATUM(10);
+	pst_query_write(&settings_query, args, nulls);
+
+	args[1] = Int64GetDatum(1);
+	args[2] = Int64GetDatum(version);
+	args[3] = Int64GetDatum(0);
+	pst_query_write(&generation_query, args, strcmp(start, "earliest") == 0 ? NULL : " n  ");
+	pst_owner_end(&rights);
+	pst_routes_changed();
+	PG_RETURN_INT32(id);
+}
+
+Datum
+pst_alter_route(PG_FUNCTION_ARGS)
+{
+	char	   *name = needed_arg(fcinfo, 0, "the route's name");
+	char	   *format = text_arg(fcinfo, 6);
+	char	   *server;
+	PstOwnerRights rights;
+	Datum		args[9];
+	char		nulls[10] = "         ";
+
+	refuse_unsupported(fcinfo, 5, 7);
+	pst_route_check_texts(format, NULL);
+	if (!PG_ARGISNULL(2))
+		pst_route_check_types(PG_GETARG_DATUM(2));
+
+	pst_owner_begin(&rights);
+	args[0] = Int32GetDatum(find_route(&rights, name, &server));
+	args[1] = Int64GetDatum(draw_version());
+	pst_query_write(&newest_settings_query, args, NULL);
+	for (int i = 0; i < 7; i++)
+	{
+		bool		isnull;
+
+		args[2 + i] = pst_result(0, i + 1, &isnull);
+		nulls[2 + i] = isnull ? 'n' : ' ';
+	}
+	if (!PG_ARGISNULL(1))
+		args[2] = PG_GETARG_DATUM(1);
+	for (int i = 0; i < 3; i++)
+		array_arg(fcinfo, 2 + i, &args[3 + i], &nulls[3 + i]);
+	if (format)
+		args[6] = PG_GETARG_DATUM(6);
+	if (!PG_ARGISNULL(8))
+	{
+		ForeignServer *sink = GetForeignServerByName(server, true);
+		const PstSinkOps *ops = sink ? pst_sink_of_wrapper(GetForeignDataWrapper(sink->fdwid)->fdwname) : NULL;
+
+		if (ops == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("server \"%s\" of route \"%s\" does not exist", server, name)));
+		pst_route_check_options(ops, PG_GETARG_DATUM(8));
+		args[8] = PG_GETARG_DATUM(8);
+	}
+	pst_query_write(&settings_query, args, nulls);
+	pst_owner_end(&rights);
+	pst_routes_changed();
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_drop_route(PG_FUNCTION_ARGS)
+{
+	PstOwnerRights rights;
+	Datum		arg;
+
+	pst_owner_begin(&rights);
+	arg = Int32GetDatum(find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
+	pst_query_write(&drop_query, &arg, NULL);
+	pst_owner_end(&rights);
+	pst_routes_changed();
+	PG_RETURN_VOID();
+}
+
+static void
+set_enabled(text *name, bool enabled)
+{
+	PstOwnerRights rights;
+	Datum		args[2];
+
+	pst_owner_begin(&rights);
+	args[0] = Int32GetDatum(find_route(&rights, text_to_cstring(name), NULL));
+	args[1] = BoolGetDatum(enabled);
+	pst_query_write(&enable_query, args, NULL);
+	pst_owner_end(&rights);
+	pst_routes_changed();
+}
+
+Datum
+pst_enable_route(PG_FUNCTION_ARGS)
+{
+	set_enabled(PG_GETARG_TEXT_PP(0), true);
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_disable_route(PG_FUNCTION_ARGS)
+{
+	set_enabled(PG_GETARG_TEXT_PP(0), false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * How far stream ids must be moved so that what is sent again lies above all
+ * that was sent before.
+ */
+static int64
+shift_for(int route, int64 position)
+{
+	PstCursor	cursor;
+	PstRing		ring;
+	PstCut		newest;
+	PstCut	   *cuts;
+	int64		cut;
+	bool		gap;
+
+	pst_cursor_read(route, &cursor);
+	pst_ring_read(&ring);
+	pst_cut_newest(&ring, &newest);
+	cut = pst_cut_at_position(&ring, position);
+	if (cut == 0 || pst_cut_load(&ring, cut, 1, CurrentMemoryContext, &cuts, &gap) == 0)
+		return cursor.shift_ms;
+	return cursor.shift_ms + newest.stream_ms - cuts[1].stream_ms + 1;
+}
+
+Datum
+pst_seek_route(PG_FUNCTION_ARGS)
+{
+	int64		position = PG_GETARG_INT64(1);
+	PstOwnerRights rights;
+	Datum		args[4];
+
+	if (position < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("a position is at least 1")));
+	pst_owner_begin(&rights);
+	/* nobody may empty a slot while we decide to go back into it */
+	pst_cut_lock();
+	args[0] = Int32GetDatum(find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
+	PushActiveSnapshot(GetLatestSnapshot());
+	args[3] = Int64GetDatum(shift_for(DatumGetInt32(args[0]), position));
+	pst_query_read(&newest_settings_query, args);
+	args[2] = pst_result(0, 8, NULL);
+	PopActiveSnapshot();
+	args[1] = Int64GetDatum(position);
+	pst_query_write(&generation_query, args, NULL);
+	pst_owner_end(&rights);
+	pst_routes_changed();
+	PG_RETURN_VOID();
+}
+
+static void
+edit_letter(int64 id, PstQuery *query)
+{
+	PstOwnerRights rights;
+	Datum		arg = Int64GetDatum(id);
+
+	pst_owner_begin(&rights);
+	if (pst_query_write(&letter_query, &arg, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("dead letter " INT64_FORMAT " does not exist", id)));
+	pst_route_check_owner(&rights, DatumGetObjectId(pst_result(0, 1, NULL)),
+						  TextDatumGetCString(pst_result(0, 2, NULL)));
+	pst_query_write(query, &arg, NULL);
+	pst_owner_end(&rights);
+	pst_routes_changed();
+}
+
+Datum
+pst_retry_dead_letter(PG_FUNCTION_ARGS)
+{
+	edit_letter(PG_GETARG_INT64(0), &retry_query);
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_discard_dead_letter(PG_FUNCTION_ARGS)
+{
+	edit_letter(PG_GETARG_INT64(0), &discard_query);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,140 @@
+/*
+ * option.c
+ *	  Checks what a route is asked to be.  Every refusal says what is valid.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type_d.h"
+#include "compat/compat.h"
+#include "event/query.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "route/edit.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+static const char *const formats[] = {"json", "cloudevents", NULL};
+static const char *const starts[] = {"now", "earliest", "snapshot", NULL};
+static const char *const types[] = {"init", "state", "value", "errored", "deleted", NULL};
+
+static void
+check_choice(const char *what, const char *value, const char *const *choices)
+{
+	StringInfoData valid;
+
+	initStringInfo(&valid);
+	for (int i = 0; choices[i]; i++)
+	{
+		if (strcmp(choices[i], value) == 0)
+			return;
+		appendStringInfo(&valid, "%s\"%s\"", i ? ", " : "", choices[i]);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid %s of a route: \"%s\"", what, value),
+			 errhint("It is one of %s.", valid.data)));
+}
+
+const PstSinkOps *
+pst_sink_of_wrapper(const char *fdwname)
+{
+	const char *kind = strrchr(fdwname, '_');
+
+	return kind ? pst_find_sink(kind + 1) : NULL;
+}
+
+const PstSinkOps *
+pst_route_check_server(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, true);
+	ForeignDataWrapper *wrapper;
+	const PstSinkOps *ops;
+
+	if (server == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", name),
+				 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER persistomata_clickhouse, persistomata_rabbitmq or persistomata_redis.")));
+	if (!pst_may_use_server(server->serverid))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
+	wrapper = GetForeignDataWrapper(server->fdwid);
+	ops = pst_sink_of_wrapper(wrapper->fdwname);
+	if (ops == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a sink", name),
+				 errdetail("Its foreign data wrapper is \"%s\".", wrapper->fdwname),
+				 errhint("Sinks are servers of persistomata_clickhouse, persistomata_rabbitmq or persistomata_redis.")));
+	return ops;
+}
+
+void
+pst_route_check_texts(const char *format, const char *start)
+{
+	if (format)
+		check_choice("format", format, formats);
+	if (start)
+		check_choice("start", start, starts);
+	if (start && strcmp(start, "snapshot") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a route cannot start with a snapshot yet"),
+				 errhint("Use \"earliest\" to begin with the oldest event that is kept.")));
+}
+
+void
+pst_route_check_types(Datum array)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		check_choice("type of event", nulls[i] ? "" : TextDatumGetCString(elements[i]), types);
+}
+
+void
+pst_route_check_options(const PstSinkOps *ops, Datum options)
+{
+	Jsonb	   *jsonb = DatumGetJsonbP(options);
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(jsonb))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("options of a route must be a JSON object")));
+	iterator = JsonbIteratorInit(&jsonb->root);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		char	   *text;
+
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token != WJB_VALUE)
+			continue;
+		switch (value.type)
+		{
+			case jbvString:
+				text = pnstrdup(value.val.string.val, value.val.string.len);
+				break;
+			case jbvNumeric:
+				text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+				break;
+			case jbvBool:
+				text = value.val.boolean ? "true" : "false";
+				break;
+			default:
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("option \"%s\" of a route must be a string, a number or a boolean", name)));
+		}
+		pst_check_option(ops, PST_OPTION_ROUTE, name, text);
+	}
+}

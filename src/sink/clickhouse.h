@@ -1,0 +1,305 @@
+/*
+ * clickhouse.h
+ *	  What the files of the ClickHouse sink share.
+ *
+ *	clickhouse.c		the sink's ops: open, send, poll, verdicts, close
+ *	clickhouse_ship.c	one shipment: which request comes next, and what its answer means
+ *	clickhouse_request.c	the requests themselves
+ *	clickhouse_group.c	a shipment's events by destination table
+ *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
+ *	clickhouse_table.c	the SQL of tables, and which columns a block has
+ *	clickhouse_http.c	one request at a time over curl's multi interface
+ *	clickhouse_resolve.c	where the server is
+ *	clickhouse_error.c	what a server's exception means for us
+ *
+ * A sink has one request under way at a time, on one connection that is kept.
+ */
+#ifndef PST_CLICKHOUSE_H
+#define PST_CLICKHOUSE_H
+
+#include "postgres.h"
+
+#include <curl/curl.h>
+
+#include "encode/native.h"
+#include "sink/sink.h"
+
+/* ----- clickhouse_http.c ----- */
+
+/* How a connection is made; strings live as long as the sink. */
+typedef struct PstChPeer
+{
+	const char *url;			/* scheme://host:port/path, without credentials */
+	const char *address;		/* where the host is, if its name is not to be looked up */
+	const char *user;			/* NULL: the server's default */
+	const char *password;		/* a secret */
+	const char *token;			/* a secret: sent as a bearer token instead of user and password */
+	const char *ca_file;
+	const char *cert_file;
+	const char *key_file;
+	bool		tls_verify;
+	int			connect_timeout;	/* ms */
+	int			request_timeout;	/* ms */
+} PstChPeer;
+
+/* What came back; valid until the next request begins. */
+typedef struct PstChAnswer
+{
+	CURLcode	result;
+	long		status;
+	int			exception;		/* the server's exception code, or 0 */
+	const char *text;			/* the body, NUL-terminated */
+	size_t		length;
+	bool		overflow;		/* the body was longer than what was asked for */
+	bool		sent;			/* something of the request may have reached the server */
+	const char *reason;			/* curl's words, if result is not CURLE_OK */
+} PstChAnswer;
+
+typedef struct PstChHttp PstChHttp;
+
+/* malloc'd; NULL if there is no memory */
+extern PstChHttp *pst_ch_http_create(void);
+extern void pst_ch_http_destroy(PstChHttp *http);
+
+/*
+ * Begin a request: POST body (borrowed until its end) to the peer's url with
+ * the given query string.  At most max_answer bytes of the answer are kept.
+ * False, with a reason in errbuf, if it cannot even begin.
+ */
+extern bool pst_ch_http_begin(PstChHttp *http, const PstChPeer *peer,
+							  const char *query, const char *body, size_t length,
+							  size_t max_answer, char *errbuf, size_t errlen);
+
+/* One step without waiting; true when *answer is there. */
+extern bool pst_ch_http_step(PstChHttp *http, PstChAnswer *answer);
+extern void pst_ch_http_wants(PstChHttp *http, PstWants *wants);
+
+/*
+ * In clickhouse_resolve.c: an entry for CURLOPT_RESOLVE, or nothing if the url
+ * has an address already.  False, with a reason in errbuf, if there is none.
+ */
+extern bool pst_ch_resolve(StringInfo entry, const PstChPeer *peer, char *errbuf, size_t errlen);
+
+/* Append name=value, percent-encoded, to a query string. */
+extern void pst_ch_http_param(StringInfo query, const char *name, const char *value);
+
+/* ----- clickhouse_error.c ----- */
+
+typedef enum PstChClass
+{
+	PST_CH_FINE,
+	PST_CH_RETRY,				/* down, busy, full */
+	PST_CH_SPLIT,				/* too much at once: halves may pass */
+	PST_CH_ROW,					/* the content of a row */
+	PST_CH_TABLE,				/* the table is not there (any more) */
+	PST_CH_RUNNING,				/* a query of that name still runs */
+	PST_CH_SETTING,				/* does not know a setting: not the version that we think */
+	PST_CH_CONFIG,				/* this table will not do until somebody mends it */
+	PST_CH_DENIED				/* nothing will do: wrong password, not ClickHouse, … */
+} PstChClass;
+
+/* What an answer means.  Fills in the fault (all but in_doubt) unless it is fine. */
+extern PstChClass pst_ch_classify(const PstChAnswer *answer, const PstChPeer *peer, PstFault *fault);
+
+/* The row, from 0, that a message blames ("(at row N)"), or -1. */
+extern int	pst_ch_blamed_row(const char *message);
+
+/* Fill in a fault in our own words. */
+extern void pst_ch_fault(PstFault *fault, PstVerdict verdict, const char *what);
+
+/* Copy the first line of a peer's message, cut at a character, with the secrets blotted out. */
+extern void pst_ch_quote_peer(char *to, size_t size, const char *message, const PstChPeer *peer);
+
+/* ----- clickhouse_table.c ----- */
+
+/* A server's version, 100 × major + minor, and what follows from it. */
+typedef int PstChVersion;
+
+#define PST_CH_UNKNOWN 0
+#define pst_ch_casts(version) ((version) >= 2208)	/* a block's types are converted */
+#define pst_ch_has_datetime64(version) ((version) >= 2004)
+#define pst_ch_has_tokens(version) ((version) >= 2202)	/* deduplication tokens, asynchronous inserts */
+#define pst_ch_has_json(version) ((version) >= 2503)
+
+/* What we know about a destination table.  Kept as long as the sink. */
+typedef struct PstChTable
+{
+	struct PstChTable *next;
+	char	   *name;			/* the table of events */
+	char	   *latest;			/* the table of the latest states, or NULL */
+	bool		create;			/* make what is missing */
+	bool		json;			/* … with JSON columns, where the server has them */
+	bool		ready;			/* looked up; the rest of the fields is valid */
+	int			window;			/* blocks in which a token is remembered; 0: not at all */
+	int			window_seconds; /* likewise by age; 0: no bound */
+	int			ncolumns;
+	PstNativeColumn columns[PST_NATIVE_MAX_COLUMNS];
+} PstChTable;
+
+typedef enum PstChMissing
+{
+	PST_CH_ALL_THERE,
+	PST_CH_NO_EVENTS,			/* the table of events */
+	PST_CH_NO_LATEST,			/* the table of the latest states */
+	PST_CH_NO_FEED				/* the view that feeds it */
+} PstChMissing;
+
+extern PstChVersion pst_ch_parse_version(const char *text);
+extern void pst_ch_quote_name(StringInfo sql, const char *name);
+extern void pst_ch_quote_text(StringInfo sql, const char *text);
+
+/* the statements */
+extern void pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char *database, PstChVersion version);
+extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
+extern void pst_ch_sql_insert(StringInfo sql, const PstChTable *table);
+extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to, const char *prefix);
+extern void pst_ch_sql_running(StringInfo sql, const char *name);
+
+/*
+ * Read the answer to pst_ch_sql_look.  Says what is missing; if nothing is,
+ * the table is ready, unless it lacks what we cannot do without (false, with a
+ * reason in errbuf).
+ */
+extern bool pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion version,
+							 PstChMissing *missing, char *errbuf, size_t errlen);
+
+/* ----- clickhouse_ship.c ----- */
+
+/* What the request under way is for. */
+typedef enum PstChStep
+{
+	PST_CH_IDLE,				/* no shipment, or it has come to its end */
+	PST_CH_ASK_VERSION,
+	PST_CH_LOOK,				/* at the table */
+	PST_CH_CREATE,				/* the table, or what belongs to it */
+	PST_CH_ASK_RUNNING,			/* does the insert in doubt still run? */
+	PST_CH_ASK_LANDED,			/* which events are there? */
+	PST_CH_INSERT,
+	PST_CH_PAUSE				/* no request: a little wait before asking again */
+} PstChStep;
+
+typedef enum PstChDoubt
+{
+	PST_CH_NO_DOUBT,
+	PST_CH_DOUBT_ENDED,			/* nothing runs any more: only ask what landed */
+	PST_CH_DOUBT_OPEN			/* the server may still be at it */
+} PstChDoubt;
+
+/* The events of a shipment that go to one table: a run of PstChSink.rows. */
+typedef struct PstChGroup
+{
+	PstChTable *table;
+	int			from;
+	int			count;
+} PstChGroup;
+
+/* A run of rows to be sent as one block. */
+typedef struct PstChPiece
+{
+	int			from;
+	int			count;
+	bool		whole;			/* the group as it is: its name is the one of earlier tries */
+	bool		probe;			/* one row, sent to see whether any row passes */
+} PstChPiece;
+
+#define PST_CH_MAX_PIECES 64	/* a bisection of 2^31 rows needs fewer */
+#define PST_CH_MAX_ISOLATED 16	/* rows refused, per group and shipment */
+
+/* An event that was refused, and why. */
+typedef struct PstChRefusal
+{
+	int			event;
+	PstFault	fault;
+} PstChRefusal;
+
+/* What is under way with one group. */
+typedef struct PstChWork
+{
+	PstChPiece	pieces[PST_CH_MAX_PIECES];	/* a stack; the top one is under way */
+	int			npieces;
+	int			isolated;		/* rows refused */
+	int			passed;			/* rows accepted */
+	int			creations;		/* statements sent to make tables */
+	int			stumbles;		/* times that the server was not what we took it for */
+	bool		probed;
+	PstChDoubt	doubt;
+	int			looks;			/* to be taken while a doubt is open */
+	PstChMissing missing;		/* what is to be made next */
+	PstChClass	blame_class;	/* of an insert that failed: PST_CH_ROW or PST_CH_SPLIT, else PST_CH_FINE */
+	int			blamed;			/* the row that the server named, or -1 */
+	PstFault	blame;			/* what it said */
+} PstChWork;
+
+typedef struct PstChSink
+{
+	PstSink		base;
+	MemoryContext context;		/* of the sink; NULL once closed */
+	MemoryContext scratch;		/* of a shipment */
+	PstChPeer	peer;
+	const char *database;
+	const char *open_error;		/* why this sink can never work, or NULL */
+	PstChHttp  *http;
+	PstChVersion version;
+	PstChTable *tables;
+	StringInfoData sql;
+	StringInfoData query;
+	StringInfoData body;
+
+	/* the shipment under way */
+	const PstShipment *shipment;
+	PstVerdict *verdicts;		/* per event */
+	PstChRefusal *refusals;
+	int			nrefusals;
+	PstFault	fault;
+	int			duplicates;
+	int		   *rows;			/* events by group, each group in order of position */
+	PstChGroup *groups;
+	int			ngroups;
+	int			group;			/* the one under way */
+	PstChWork	work;
+	PstChStep	step;
+	int64		resume_at;		/* end of a pause, monotonic ms */
+	int64		give_up_at;		/* of waiting for an insert that still runs, or 0 */
+} PstChSink;
+
+extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
+extern PstSinkProgress pst_ch_ship_step(PstChSink *sink);
+
+/* A failure in our own words, which ends the shipment for now. */
+extern void pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what);
+
+/* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
+
+extern void pst_ch_begin_version(PstChSink *sink);
+extern void pst_ch_begin_look(PstChSink *sink);
+extern void pst_ch_begin_create(PstChSink *sink);
+extern void pst_ch_begin_ask_running(PstChSink *sink);
+extern void pst_ch_begin_ask_landed(PstChSink *sink);
+extern void pst_ch_begin_insert(PstChSink *sink);
+
+/* ----- clickhouse_group.c ----- */
+
+/* Sort the shipment's events by destination table, into rows and groups. */
+extern void pst_ch_group(PstChSink *sink);
+
+/* ----- clickhouse_piece.c ----- */
+
+/* Begin a group with one piece, all of it. */
+extern void pst_ch_work_begin(PstChSink *sink);
+extern PstChPiece *pst_ch_top_piece(PstChSink *sink);
+extern void pst_ch_piece_name(StringInfo name, const PstChSink *sink, const PstChPiece *piece);
+/* the top piece was accepted */
+extern void pst_ch_piece_passed(PstChSink *sink);
+/* take what the answer to pst_ch_sql_landed lists out of the top piece; false if it cannot be read */
+extern bool pst_ch_piece_landed(PstChSink *sink, const PstChAnswer *answer);
+/* the top piece was refused and did not land: split it, or refuse its row; false: it is the table */
+extern bool pst_ch_piece_refused(PstChSink *sink);
+extern bool pst_ch_piece_split(PstChSink *sink);
+/* no event of this group is to blame after all */
+extern void pst_ch_take_back_refusals(PstChSink *sink);
+
+/* ----- clickhouse.c ----- */
+
+extern int64 pst_ch_now_ms(void);
+
+#endif							/* PST_CLICKHOUSE_H */

@@ -1,0 +1,449 @@
+/*
+ * clickhouse_table.c
+ *	  The SQL of destination tables, and which columns a block has.
+ *
+ * A table that is missing is made; one that is there is taken as it is: the
+ * columns that it shares with an event are filled, the others are left to their
+ * defaults.  So a user can make the table in advance with types, codecs and
+ * partitions of his own.
+ */
+#include "postgres.h"
+
+#include "sink/clickhouse.h"
+
+/* A column of the tables that we make. */
+typedef struct OwnColumn
+{
+	const char *name;
+	const char *type;			/* NULL: depends on the server */
+	bool		in_latest;
+} OwnColumn;
+
+static const OwnColumn own_columns[] = {
+	{"position", "UInt64", true},
+	{"name", "String", true},
+	{"event_id", "UInt64", false},
+	{"type", "String", true},
+	{"machine", "String", true},
+	{"version", "UInt32", true},
+	{"fsm", "String", true},
+	{"key", "String", true},
+	{"event", "String", true},
+	{"from_state", "String", false},
+	{"to_state", "String", false},
+	{"args", NULL, false},
+	{"payload", NULL, true},
+	{"reason", "String", false},
+	{"occurred_at", NULL, true},
+	{"occurred_micros", "UInt32", false},	/* only where occurred_at has whole seconds */
+	{"xid", "UInt64", false},
+	{"actor", "String", false},
+	{"headers", NULL, false},
+	{"node", "String", false},
+	{"timeline", "UInt32", false},
+};
+
+/* Blocks whose tokens a table of ours remembers. */
+#define DEDUPLICATION_WINDOW 10000
+
+PstChVersion
+pst_ch_parse_version(const char *text)
+{
+	int			major;
+	int			minor;
+
+	if (sscanf(text, "%d.%d", &major, &minor) != 2 || major < 1 || minor < 0 || minor > 99)
+		return PST_CH_UNKNOWN;
+	return major * 100 + minor;
+}
+
+/* ----- quoting ----- */
+
+static void
+quote(StringInfo sql, const char *text, char mark)
+{
+	appendStringInfoChar(sql, mark);
+	for (; *text != '\0'; text++)
+	{
+		if (*text == mark || *text == '\\')
+			appendStringInfoChar(sql, '\\');
+		appendStringInfoChar(sql, *text);
+	}
+	appendStringInfoChar(sql, mark);
+}
+
+void
+pst_ch_quote_name(StringInfo sql, const char *name)
+{
+	quote(sql, name, '`');
+}
+
+void
+pst_ch_quote_text(StringInfo sql, const char *text)
+{
+	quote(sql, text, '\'');
+}
+
+/* The view that feeds a table of latest states. */
+static char *
+feed_name(const PstChTable *table)
+{
+	return psprintf("%s_feed", table->latest);
+}
+
+/* ----- looking ----- */
+
+/*
+ * The columns of all three tables, and how the first one deduplicates; a few
+ * rows of text.  An old server has neither settings of tables nor windows.
+ */
+void
+pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char *database,
+				PstChVersion version)
+{
+	appendStringInfoString(sql, "SELECT 'column', table, name, type FROM system.columns WHERE database = ");
+	pst_ch_quote_text(sql, database);
+	appendStringInfoString(sql, " AND table IN (");
+	pst_ch_quote_text(sql, table->name);
+	if (table->latest != NULL)
+	{
+		char	   *feed = feed_name(table);
+
+		appendStringInfoString(sql, ", ");
+		pst_ch_quote_text(sql, table->latest);
+		appendStringInfoString(sql, ", ");
+		pst_ch_quote_text(sql, feed);
+		pfree(feed);
+	}
+	appendStringInfoChar(sql, ')');
+	if (pst_ch_has_tokens(version))
+	{
+		appendStringInfoString(sql,
+							   " UNION ALL SELECT 'engine', engine, engine_full, '' FROM system.tables WHERE database = ");
+		pst_ch_quote_text(sql, database);
+		appendStringInfoString(sql, " AND name = ");
+		pst_ch_quote_text(sql, table->name);
+		appendStringInfoString(sql,
+							   " UNION ALL SELECT 'setting', name, toString(value), '' FROM system.merge_tree_settings"
+							   " WHERE name LIKE '%deduplication_window%'");
+	}
+	appendStringInfoString(sql, " FORMAT RowBinary");
+}
+
+/* A String of RowBinary as a C string; NULL at the end of the bytes. */
+static char *
+read_string(const char **at, const char *end)
+{
+	size_t		length = 0;
+	int			shift = 0;
+	char	   *text;
+
+	for (;;)
+	{
+		unsigned char byte;
+
+		if (*at >= end || shift > 28)
+			return NULL;
+		byte = (unsigned char) *(*at)++;
+		length |= (size_t) (byte & 0x7F) << shift;
+		if (byte < 0x80)
+			break;
+		shift += 7;
+	}
+	if (length > (size_t) (end - *at))
+		return NULL;
+	text = pnstrdup(*at, length);
+	*at += length;
+	return text;
+}
+
+/* What a look found, while it is read. */
+typedef struct Look
+{
+	bool		has_events;
+	bool		has_latest;
+	bool		has_feed;
+	char	   *engine;
+	char	   *engine_full;
+	int			window;			/* server's defaults: of plain tables, */
+	int			replicated_window;	/* of replicated ones, */
+	int			replicated_seconds; /* and their age */
+	char	   *mismatched;		/* a column whose type we cannot write */
+} Look;
+
+static void
+take_column(PstChTable *table, Look *look, PstChVersion version,
+			const char *of, const char *name, const char *type)
+{
+	bool		mismatch;
+
+	if (table->latest != NULL)
+	{
+		char	   *feed = feed_name(table);
+
+		look->has_latest |= strcmp(of, table->latest) == 0;
+		look->has_feed |= strcmp(of, feed) == 0;
+		pfree(feed);
+	}
+	if (strcmp(of, table->name) != 0)
+		return;
+	look->has_events = true;
+	if (table->ncolumns == PST_NATIVE_MAX_COLUMNS)
+		return;
+	if (pst_native_column(&table->columns[table->ncolumns], name, type,
+						  pst_ch_casts(version), &mismatch))
+		table->ncolumns++;
+	else if (mismatch)
+		look->mismatched = psprintf("%s %s", name, type);
+}
+
+static void
+take_setting(Look *look, const char *name, const char *value)
+{
+	if (strcmp(name, "non_replicated_deduplication_window") == 0)
+		look->window = atoi(value);
+	else if (strcmp(name, "replicated_deduplication_window") == 0)
+		look->replicated_window = atoi(value);
+	else if (strcmp(name, "replicated_deduplication_window_seconds") == 0)
+		look->replicated_seconds = atoi(value);
+}
+
+/* A setting of the table itself, from its "… SETTINGS name = value", or the server's default. */
+static int
+own_setting(const char *engine_full, const char *name, int fallback)
+{
+	size_t		length = strlen(name);
+
+	for (const char *at = strstr(engine_full, name); at != NULL; at = strstr(at + 1, name))
+		if (at > engine_full && (at[-1] == ' ' || at[-1] == ',') &&
+			strncmp(at + length, " = ", 3) == 0)
+			return atoi(at + length + 3);
+	return fallback;
+}
+
+/* In how many blocks, and for how long, does this table remember a token? */
+static void
+read_window(PstChTable *table, const Look *look)
+{
+	table->window = 0;
+	table->window_seconds = 0;
+	if (look->engine == NULL || strstr(look->engine, "MergeTree") == NULL)
+		return;					/* a Distributed, a Buffer, …: we cannot know */
+	if (strncmp(look->engine, "Replicated", 10) == 0 || strncmp(look->engine, "Shared", 6) == 0)
+	{
+		table->window = own_setting(look->engine_full, "replicated_deduplication_window",
+									look->replicated_window);
+		table->window_seconds = own_setting(look->engine_full, "replicated_deduplication_window_seconds",
+											look->replicated_seconds);
+	}
+	else
+		table->window = own_setting(look->engine_full, "non_replicated_deduplication_window",
+									look->window);
+}
+
+/* What an insert cannot do without: it is what a doubt is settled by. */
+static bool
+has_needed_columns(const PstChTable *table, const Look *look, char *errbuf, size_t errlen)
+{
+	bool		position = false;
+	bool		name = false;
+
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		position |= strcmp(table->columns[i].name, "position") == 0;
+		name |= strcmp(table->columns[i].name, "name") == 0;
+	}
+	if (look->mismatched != NULL)
+		snprintf(errbuf, errlen, "table \"%s\": column %s has a type that this server does not convert to",
+				 table->name, look->mismatched);
+	else if (!position || !name)
+		snprintf(errbuf, errlen, "table \"%s\" lacks the column %s", table->name,
+				 position ? "name" : "position");
+	else
+		return true;
+	return false;
+}
+
+bool
+pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion version,
+				 PstChMissing *missing, char *errbuf, size_t errlen)
+{
+	const char *at = answer->text;
+	const char *end = at + answer->length;
+	Look		look = {0};
+
+	table->ready = false;
+	table->ncolumns = 0;
+	while (at < end)
+	{
+		char	   *kind = read_string(&at, end);
+		char	   *first = kind ? read_string(&at, end) : NULL;
+		char	   *second = first ? read_string(&at, end) : NULL;
+		char	   *third = second ? read_string(&at, end) : NULL;
+
+		if (third == NULL || answer->overflow)
+		{
+			strlcpy(errbuf, "the list of columns cannot be read", errlen);
+			return false;
+		}
+		if (strcmp(kind, "column") == 0)
+			take_column(table, &look, version, first, second, third);
+		else if (strcmp(kind, "engine") == 0)
+		{
+			look.engine = first;
+			look.engine_full = second;
+		}
+		else
+			take_setting(&look, first, second);
+	}
+
+	*missing = PST_CH_ALL_THERE;
+	if (!look.has_events)
+		*missing = PST_CH_NO_EVENTS;
+	else if (table->latest != NULL && !look.has_latest)
+		*missing = PST_CH_NO_LATEST;
+	else if (table->latest != NULL && !look.has_feed)
+		*missing = PST_CH_NO_FEED;
+	if (look.has_events && !has_needed_columns(table, &look, errbuf, errlen))
+		return false;
+	read_window(table, &look);
+	table->ready = *missing == PST_CH_ALL_THERE;
+	return true;
+}
+
+/* ----- making ----- */
+
+static const char *
+own_type(const PstChTable *table, const OwnColumn *column, PstChVersion version)
+{
+	if (column->type != NULL)
+		return column->type;
+	if (strcmp(column->name, "occurred_at") == 0)
+		return pst_ch_has_datetime64(version) ? "DateTime64(6, 'UTC')" : "DateTime('UTC')";
+	return table->json && pst_ch_has_json(version) ? "JSON" : "String";
+}
+
+static bool
+is_wanted(const OwnColumn *column, PstChVersion version)
+{
+	return strcmp(column->name, "occurred_micros") != 0 || !pst_ch_has_datetime64(version);
+}
+
+static void
+create_events(StringInfo sql, const PstChTable *table, PstChVersion version)
+{
+	const char *separator = "";
+
+	appendStringInfoString(sql, "CREATE TABLE IF NOT EXISTS ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " (");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+	{
+		const OwnColumn *column = &own_columns[i];
+
+		if (!is_wanted(column, version))
+			continue;
+		appendStringInfo(sql, "%s`%s` %s", separator, column->name,
+						 own_type(table, column, version));
+		separator = ", ";
+	}
+	appendStringInfoString(sql, ") ENGINE = MergeTree ORDER BY (fsm, key, position)");
+	if (pst_ch_has_tokens(version))
+		appendStringInfo(sql, " SETTINGS non_replicated_deduplication_window = %d", DEDUPLICATION_WINDOW);
+}
+
+/* The latest state of each instance: read it with FINAL, and `WHERE NOT deleted`. */
+static void
+create_latest(StringInfo sql, const PstChTable *table, PstChVersion version)
+{
+	appendStringInfoString(sql, "CREATE TABLE IF NOT EXISTS ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " (");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s` %s, ", own_columns[i].name,
+							 own_type(table, &own_columns[i], version));
+	appendStringInfoString(sql, "`state` String, `deleted` UInt8)"
+						   " ENGINE = ReplacingMergeTree(position) ORDER BY (fsm, key)");
+	if (pst_ch_has_tokens(version))
+		appendStringInfo(sql, " SETTINGS non_replicated_deduplication_window = %d", DEDUPLICATION_WINDOW);
+}
+
+/* An errored event changes no state, so it does not pass. */
+static void
+create_feed(StringInfo sql, const PstChTable *table)
+{
+	char	   *feed = feed_name(table);
+
+	appendStringInfoString(sql, "CREATE MATERIALIZED VIEW IF NOT EXISTS ");
+	pst_ch_quote_name(sql, feed);
+	appendStringInfoString(sql, " TO ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " AS SELECT ");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE type != 'errored'");
+	pfree(feed);
+}
+
+void
+pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing,
+				  PstChVersion version)
+{
+	switch (missing)
+	{
+		case PST_CH_NO_EVENTS:
+			create_events(sql, table, version);
+			break;
+		case PST_CH_NO_LATEST:
+			create_latest(sql, table, version);
+			break;
+		case PST_CH_NO_FEED:
+			create_feed(sql, table);
+			break;
+		case PST_CH_ALL_THERE:
+			break;
+	}
+}
+
+/* ----- sending and asking ----- */
+
+void
+pst_ch_sql_insert(StringInfo sql, const PstChTable *table)
+{
+	appendStringInfoString(sql, "INSERT INTO ");
+	pst_ch_quote_name(sql, table->name);
+	for (int i = 0; i < table->ncolumns; i++)
+		appendStringInfo(sql, "%s`%s`", i == 0 ? " (" : ", ", table->columns[i].name);
+	appendStringInfoString(sql, ") FORMAT Native");
+}
+
+/* Which of our events in this run of positions are there?  prefix begins all their names. */
+void
+pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+				  const char *prefix)
+{
+	appendStringInfoString(sql, "SELECT DISTINCT toUInt64(position), toString(name) FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfo(sql, " WHERE position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
+					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
+	pst_ch_quote_text(sql, prefix);
+	appendStringInfoString(sql, ") FORMAT RowBinary");
+}
+
+/* An insert goes on, whole or in pieces, as long as this is not 0. */
+void
+pst_ch_sql_running(StringInfo sql, const char *name)
+{
+	char	   *pieces = psprintf("%s/", name);
+
+	appendStringInfoString(sql, "SELECT count() FROM system.processes WHERE query_id = ");
+	pst_ch_quote_text(sql, name);
+	appendStringInfoString(sql, " OR startsWith(query_id, ");
+	pst_ch_quote_text(sql, pieces);
+	appendStringInfoChar(sql, ')');
+	pfree(pieces);
+}

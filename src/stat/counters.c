@@ -1,0 +1,158 @@
+/*
+ * counters.c
+ *	  What routes are doing right now, in shared memory.
+ *
+ * The memory is taken when it is first needed, so that it is there without
+ * preloading the library too.  A lock in it guards all but the latencies, which
+ * only their route's worker writes, and whose reader can do with a torn sum.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+#include "stat/counters.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+static PstCounters *counters = NULL;
+
+Size
+pst_counters_size(void)
+{
+	return sizeof(PstCounters);
+}
+
+PstCounters *
+pst_counters(void)
+{
+	bool		found;
+
+	if (counters)
+		return counters;
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	counters = ShmemInitStruct("persistomata counters", sizeof(PstCounters), &found);
+	if (!found)
+	{
+		memset(counters, 0, sizeof(PstCounters));
+		counters->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&counters->lock, counters->tranche);
+	}
+	LWLockRelease(AddinShmemInitLock);
+	LWLockRegisterTranche(counters->tranche, "persistomata_counters");
+	return counters;
+}
+
+PstRouteStat *
+pst_route_stat(Oid database, int route)
+{
+	PstCounters *all = pst_counters();
+	PstRouteStat *found = NULL;
+
+	LWLockAcquire(&all->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PST_MAX_ROUTE_STATS; i++)
+	{
+		PstRouteStat *stat = &all->routes[i];
+
+		if (stat->database == database && stat->route == route)
+		{
+			found = stat;
+			break;
+		}
+		if (!OidIsValid(stat->database) && found == NULL)
+			found = stat;
+	}
+	if (found && !OidIsValid(found->database))
+	{
+		memset(found, 0, sizeof(*found));
+		found->database = database;
+		found->route = route;
+	}
+	LWLockRelease(&all->lock);
+	return found;
+}
+
+void
+pst_route_stat_free(Oid database, int route)
+{
+	PstCounters *all = pst_counters();
+
+	LWLockAcquire(&all->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PST_MAX_ROUTE_STATS; i++)
+		if (all->routes[i].database == database && (route == 0 || all->routes[i].route == route))
+			all->routes[i].database = InvalidOid;
+	LWLockRelease(&all->lock);
+}
+
+void
+pst_stat_progress(PstRouteStat *stat, PstRouteState state, int64 position,
+				  const PstRouteCounts *counts)
+{
+	if (stat == NULL)
+		return;
+	LWLockAcquire(&counters->lock, LW_EXCLUSIVE);
+	stat->state = state;
+	stat->position = position;
+	stat->counts = *counts;
+	if (state != PST_ROUTE_RETRYING && state != PST_ROUTE_MISCONFIGURED)
+		stat->next_attempt_at = 0;
+	LWLockRelease(&counters->lock);
+}
+
+void
+pst_stat_fault(PstRouteStat *stat, PstRouteState state, const char *error,
+			   TimestampTz next_attempt_at)
+{
+	if (stat == NULL)
+		return;
+	LWLockAcquire(&counters->lock, LW_EXCLUSIVE);
+	stat->state = state;
+	strlcpy(stat->last_error, error, sizeof(stat->last_error));
+	stat->last_error_at = GetCurrentTimestamp();
+	stat->next_attempt_at = next_attempt_at;
+	LWLockRelease(&counters->lock);
+}
+
+/* Four buckets an octave, from a quarter of a millisecond on. */
+static int
+bucket_of(int64 microseconds)
+{
+	int			bucket;
+
+	if (microseconds <= 250)
+		return 0;
+	bucket = (int) (4 * log2((double) microseconds / 250.0)) + 1;
+	return Min(bucket, PST_LATENCY_BUCKETS - 1);
+}
+
+void
+pst_stat_latency(PstRouteStat *stat, int64 microseconds)
+{
+	if (stat == NULL)
+		return;
+	/* the recent past counts: what is older weighs half */
+	if (stat->latencies >= 100000)
+	{
+		stat->latencies = 0;
+		for (int i = 0; i < PST_LATENCY_BUCKETS; i++)
+			stat->latencies += (stat->latency[i] /= 2);
+	}
+	stat->latency[bucket_of(microseconds)]++;
+	stat->latencies++;
+}
+
+double
+pst_stat_percentile(const PstRouteStat *stat, double share)
+{
+	double		below = 0;
+
+	if (stat->latencies == 0)
+		return -1;
+	for (int i = 0; i < PST_LATENCY_BUCKETS; i++)
+	{
+		below += stat->latency[i];
+		if (below >= share * stat->latencies)
+			return 0.25 * pow(2.0, i / 4.0);
+	}
+	return 0.25 * pow(2.0, (PST_LATENCY_BUCKETS - 1) / 4.0);
+}

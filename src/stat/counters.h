@@ -1,0 +1,71 @@
+/*
+ * counters.h
+ *	  What routes are doing right now, in shared memory.
+ */
+#ifndef PST_COUNTERS_H
+#define PST_COUNTERS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "route/route.h"
+#include "storage/lwlock.h"
+
+#define PST_MAX_ROUTE_STATS 48
+#define PST_LATENCY_BUCKETS 64
+
+typedef enum PstRouteState
+{
+	PST_ROUTE_STOPPED,			/* no worker has it */
+	PST_ROUTE_IDLE,
+	PST_ROUTE_SENDING,
+	PST_ROUTE_RETRYING,			/* the sink is down or busy */
+	PST_ROUTE_MISCONFIGURED		/* the sink would refuse anything */
+} PstRouteState;
+
+/*
+ * One route.  Written by the worker that has it and read by anyone, under the
+ * counters' lock; the latencies are counted without.
+ */
+typedef struct PstRouteStat
+{
+	Oid			database;		/* InvalidOid: free */
+	int			route;
+	PstRouteState state;
+	int64		position;
+	PstRouteCounts counts;
+	TimestampTz last_error_at;	/* 0: none */
+	TimestampTz next_attempt_at;	/* 0: at once */
+	char		last_error[256];
+	uint32		latency[PST_LATENCY_BUCKETS];	/* commit to acknowledgement */
+	uint32		latencies;
+} PstRouteStat;
+
+typedef struct PstCounters
+{
+	LWLock		lock;
+	int			tranche;
+	PstRouteStat routes[PST_MAX_ROUTE_STATS];
+} PstCounters;
+
+extern Size pst_counters_size(void);
+
+/* The counters, attached; NULL if shared memory has no room for them. */
+extern PstCounters *pst_counters(void);
+
+/* The place of a route, taken if it has none; NULL if all are taken. */
+extern PstRouteStat *pst_route_stat(Oid database, int route);
+
+extern void pst_route_stat_free(Oid database, int route);	/* 0: all of the database */
+
+/* Each does nothing if stat is NULL. */
+extern void pst_stat_progress(PstRouteStat *stat, PstRouteState state, int64 position,
+							  const PstRouteCounts *counts);
+extern void pst_stat_fault(PstRouteStat *stat, PstRouteState state, const char *error,
+						   TimestampTz next_attempt_at);
+extern void pst_stat_latency(PstRouteStat *stat, int64 microseconds);
+
+/* The latency in ms that this share (0..1) of events stayed below; -1: none counted. */
+extern double pst_stat_percentile(const PstRouteStat *stat, double share);
+
+#endif							/* PST_COUNTERS_H */

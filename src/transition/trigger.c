@@ -1,0 +1,488 @@
+/*
+ * trigger.c
+ *	  The triggers of an FSM table.
+ *
+ * decide() runs BEFORE each row, last of the BEFORE triggers, under the row's
+ * lock: it finds out what the write means, changes the row accordingly, draws
+ * the event's id, and touches nothing else.  record() runs AFTER each row,
+ * first of the AFTER triggers: it holds the written row against the decision,
+ * runs void actions, arms timers and writes the log.  For an INSERT the ids are
+ * drawn there, when the key is surely ours.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "config/config.h"
+#include "event/append.h"
+#include "fmgr.h"
+#include "transition/decision.h"
+#include "transition/fire.h"
+#include "transition/timer.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(pst_decide);
+PG_FUNCTION_INFO_V1(pst_record);
+PG_FUNCTION_INFO_V1(pst_refuse_truncate);
+
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo, const char *name)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("persistomata.%s() can only be called as a trigger", name)));
+	return (TriggerData *) fcinfo->context;
+}
+
+/* The args of raw writes: what the session set. */
+static Datum
+session_args(bool *isnull)
+{
+	*isnull = pst_args == NULL || pst_args[0] == '\0';
+	return *isnull ? (Datum) 0 : DirectFunctionCall1(jsonb_in, CStringGetDatum(pst_args));
+}
+
+/* ---- what a decision becomes ---- */
+
+/* The tuple with what the move changed. */
+static HeapTuple
+moved_tuple(PstMove *move, HeapTuple tuple)
+{
+	int			n = bms_num_members(move->changed);
+	int		   *columns;
+	Datum	   *values;
+	bool	   *nulls;
+	int			column = -1;
+	int			i = 0;
+
+	if (n == 0)
+		return tuple;
+	columns = palloc(sizeof(int) * n);
+	values = palloc(sizeof(Datum) * n);
+	nulls = palloc(sizeof(bool) * n);
+	while ((column = bms_next_member(move->changed, column)) >= 0)
+	{
+		columns[i] = column;
+		values[i] = move->row->params[column - 1].value;
+		nulls[i++] = move->row->params[column - 1].isnull;
+	}
+	return heap_modify_tuple_by_cols(tuple, move->fsm->desc, n, columns, values, nulls);
+}
+
+static void
+fill_decision(PstDecision *decision, PstMove *move, const char *state, Datum args, bool args_null)
+{
+	MemoryContext old = MemoryContextSwitchTo(decision->cxt);
+	ListCell   *lc;
+
+	decision->type = PST_STATE;
+	decision->nhops = list_length(move->hops);
+	decision->hops = palloc(sizeof(PstHop) * Max(decision->nhops, 1));
+	foreach(lc, move->hops)
+		decision->hops[foreach_current_index(lc)] = *(PstHop *) lfirst(lc);
+	decision->state = pstrdup(state);
+	decision->void_actions = list_copy(move->void_actions);
+	decision->args_null = args_null;
+	if (!args_null)
+		decision->args = PointerGetDatum(PG_DETOAST_DATUM_COPY(args));
+	MemoryContextSwitchTo(old);
+}
+
+static void
+draw_hop_ids(PstDecision *decision)
+{
+	for (int i = 0; i < decision->nhops; i++)
+		decision->hops[i].event_id = pst_log_draw_id();
+}
+
+/* ---- decide ---- */
+
+static void
+report_to_firing(PstFiring *firing, PstMove *move, const char *from, PstDecision *decision)
+{
+	MemoryContext old = MemoryContextSwitchTo(firing->cxt);
+
+	firing->outcome.from_state = pstrdup(from);
+	if (decision)
+	{
+		firing->outcome.status = PST_TRANSITIONED;
+		firing->outcome.event_id = decision->hops[0].event_id;
+		firing->outcome.event = pstrdup(decision->hops[0].edge->transition->event);
+		firing->outcome.to_state = pstrdup(pst_move_state(move));
+	}
+	else
+	{
+		firing->refusal = move->refusal;
+		firing->refusal.message = pstrdup(move->refusal.message);
+		if (move->refusal.detail)
+			firing->refusal.detail = pstrdup(move->refusal.detail);
+		if (move->refusal.hint)
+			firing->refusal.hint = pstrdup(move->refusal.hint);
+		firing->soft = move->soft;
+		firing->outcome.status = PST_REFUSED;
+		firing->outcome.to_state = firing->outcome.from_state;
+		firing->outcome.reason = firing->refusal.message;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* fire() is at this row: returns the row after, or NULL if it is refused. */
+static HeapTuple
+decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new)
+{
+	ParamListInfo row = pst_row_make(fsm->desc, new, firing->args, firing->args_null);
+	char	   *from = pst_row_state(fsm, old);
+	PstScene	scene;
+	PstMove		move;
+	PstDecision *decision;
+
+	firing->taken = true;
+	pst_move_init(&move, fsm, row);
+	if (firing->timer_id && !pst_timer_armed(firing->timer_id))
+		pst_refuse(&move.refusal, PST_NO_TRANSITION, "the timer is no longer armed");
+	else
+	{
+		pst_enter_scene(&scene, fsm);
+		pst_move_by_event(&move, from, &firing->signal);
+		pst_leave_scene(&scene);
+	}
+	if (move.refusal.sqlstate)
+	{
+		report_to_firing(firing, &move, from ? from : "", NULL);
+		return NULL;
+	}
+	decision = pst_decision_keep(fsm->relid, &old->t_self);
+	fill_decision(decision, &move, pst_move_state(&move), firing->args, firing->args_null);
+	draw_hop_ids(decision);
+	report_to_firing(firing, &move, from, decision);
+	return moved_tuple(&move, new);
+}
+
+/* A raw write changes the state. */
+static HeapTuple
+decide_write(PstFsm *fsm, HeapTuple old, HeapTuple new, const char *from, const char *to)
+{
+	bool		args_null;
+	Datum		args = session_args(&args_null);
+	PstScene	scene;
+	PstMove		move;
+	PstDecision *decision;
+
+	pst_move_init(&move, fsm, pst_row_make(fsm->desc, new, args, args_null));
+	pst_enter_scene(&scene, fsm);
+	pst_move_by_write(&move, from, to, pst_row_make(fsm->desc, old, args, args_null));
+	pst_leave_scene(&scene);
+	if (move.refusal.sqlstate)
+		pst_raise_refusal(&move.refusal);
+	decision = pst_decision_keep(fsm->relid, &old->t_self);
+	fill_decision(decision, &move, move.state >= PST_STAR ? pst_move_state(&move) : (to ? to : ""),
+				  args, args_null);
+	draw_hop_ids(decision);
+	return moved_tuple(&move, new);
+}
+
+static void
+decide_value(PstFsm *fsm, HeapTuple old, const char *state)
+{
+	PstDecision *decision = pst_decision_keep(fsm->relid, &old->t_self);
+
+	decision->type = PST_VALUE;
+	decision->event_id = pst_log_draw_id();
+	decision->state = MemoryContextStrdup(decision->cxt, state ? state : "");
+	decision->args_null = true;
+}
+
+static HeapTuple
+decide_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
+{
+	PstFiring  *firing = NULL;
+	char	   *from;
+	char	   *to;
+
+	if (pst_row_key_differs(fsm, old, new))
+	{
+		PstRefusal	refusal;
+
+		pst_refuse(&refusal, PST_KEY_CHANGES, "the key of an instance of \"%s\" never changes", fsm->name);
+		refusal.detail = psprintf("It would change from %s to %s.", pst_row_key(fsm, old), pst_row_key(fsm, new));
+		refusal.hint = pstrdup("Delete the row and insert another.");
+		pst_raise_refusal(&refusal);
+	}
+	if (pst_firing_any(fsm))
+		firing = pst_firing_for(fsm, pst_row_key(fsm, old));
+	if (firing)
+		return decide_firing(fsm, firing, old, new);
+
+	from = pst_row_state(fsm, old);
+	to = pst_row_state(fsm, new);
+	if (from && to && strcmp(from, to) == 0)
+	{
+		if (pst_row_payload_differs(fsm, old, new))
+			decide_value(fsm, old, to);
+		return new;
+	}
+	return decide_write(fsm, old, new, from, to);
+}
+
+static HeapTuple
+decide_insert(PstFsm *fsm, HeapTuple new)
+{
+	const PstMachine *machine = fsm->machine;
+	const char *entry = machine->states[machine->entry].name;
+	char	   *state = pst_row_state(fsm, new);
+	bool		args_null;
+	Datum		args = session_args(&args_null);
+	PstScene	scene;
+	PstMove		move;
+
+	if (fsm->enforce == PST_ENFORCE_LOG && state != NULL)
+		return new;
+	if (state != NULL && strcmp(state, entry) != 0)
+	{
+		PstRefusal	refusal;
+
+		pst_refuse(&refusal, PST_NOT_ENTRY, "a new instance of \"%s\" cannot begin in state \"%s\"",
+				   fsm->name, state);
+		refusal.hint = psprintf("Leave the state out, or insert the entry state \"%s\".", entry);
+		pst_raise_refusal(&refusal);
+	}
+
+	pst_move_init(&move, fsm, pst_row_make(fsm->desc, new, args, args_null));
+	move.row->params[fsm->state_att - 1].value = pst_state_datum(fsm, entry);
+	move.row->params[fsm->state_att - 1].isnull = false;
+	move.changed = bms_add_member(move.changed, fsm->state_att);
+	pst_enter_scene(&scene, fsm);
+	pst_move_by_birth(&move);
+	pst_leave_scene(&scene);
+	if (move.refusal.sqlstate)
+		pst_raise_refusal(&move.refusal);
+	if (move.hops != NIL || move.void_actions != NIL)
+		fill_decision(pst_decision_keep_new(fsm->relid, pst_row_key(fsm, new)),
+					  &move, pst_move_state(&move), args, args_null);
+	return moved_tuple(&move, new);
+}
+
+static void
+decide_delete(PstFsm *fsm, HeapTuple old)
+{
+	PstDecision *decision = pst_decision_keep(fsm->relid, &old->t_self);
+
+	decision->type = PST_DELETED;
+	decision->event_id = pst_log_draw_id();
+	decision->args_null = true;
+}
+
+Datum
+pst_decide(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = trigger_data(fcinfo, "decide");
+	PstFsm	   *fsm = pst_fsm_lookup(trigdata->tg_relation, false);
+	HeapTuple	result = trigdata->tg_trigtuple;
+
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		result = decide_insert(fsm, trigdata->tg_trigtuple);
+	else if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		result = decide_update(fsm, trigdata->tg_trigtuple, trigdata->tg_newtuple);
+	else
+		decide_delete(fsm, trigdata->tg_trigtuple);
+	return PointerGetDatum(result);
+}
+
+/* ---- record ---- */
+
+static void
+refuse_difference(PstFsm *fsm, const char *state, const char *decided)
+{
+	PstRefusal	refusal;
+
+	pst_refuse(&refusal, PST_ROW_DIFFERS,
+			   "a trigger changed an instance of \"%s\" after its transition was decided", fsm->name);
+	refusal.detail = psprintf("The row is in state \"%s\"; decided was \"%s\".", state, decided);
+	refusal.hint = pstrdup("Triggers that set the state must run before the trigger \"~persistomata\".");
+	pst_raise_refusal(&refusal);
+}
+
+/* A log row about this instance, with what all its types share. */
+static PstLogRow
+log_row(PstFsm *fsm, PstEventType type, const char *key)
+{
+	PstLogRow	row = {
+		.type = type,
+		.binding = fsm->binding,
+		.machine = fsm->version->number,
+		.key = key,
+		.args_null = true,
+		.payload_null = true
+	};
+
+	return row;
+}
+
+static void
+log_hops(PstFsm *fsm, const char *key, PstDecision *decision, Datum payload,
+		 const char *from, const char *to)
+{
+	PstLogRow  *rows = palloc(sizeof(PstLogRow) * decision->nhops);
+
+	if (!fsm->logs[PST_STATE])
+		return;
+	for (int i = 0; i < decision->nhops; i++)
+	{
+		const PstHop *hop = &decision->hops[i];
+
+		rows[i] = log_row(fsm, PST_STATE, key);
+		rows[i].event_id = hop->event_id;
+		rows[i].event = hop->edge ? hop->edge->transition->event : NULL;
+		rows[i].from_state = hop->edge ? pst_machine_state_name(fsm->machine, hop->from) : from;
+		rows[i].to_state = hop->edge ? pst_machine_state_name(fsm->machine, hop->to) : to;
+		rows[i].args = decision->args;
+		rows[i].args_null = decision->args_null;
+		rows[i].payload = payload;
+		rows[i].payload_null = false;
+	}
+	pst_log_append(rows, decision->nhops);
+}
+
+static void
+run_void_actions(PstFsm *fsm, PstDecision *decision, HeapTuple tuple)
+{
+	PstScene	scene;
+	ListCell   *lc;
+
+	if (decision->void_actions == NIL)
+		return;
+	pst_enter_scene(&scene, fsm);
+	foreach(lc, decision->void_actions)
+		pst_run_void_action(fsm, lfirst(lc),
+							pst_row_make(fsm->desc, tuple, decision->args, decision->args_null));
+	pst_leave_scene(&scene);
+}
+
+static void
+enter_state(PstFsm *fsm, const char *key, const char *state, HeapTuple tuple)
+{
+	if (fsm->has_timers)
+		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
+}
+
+static void
+record_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
+{
+	PstDecision *decision = pst_decision_take(fsm->relid, &old->t_self);
+	char	   *from = pst_row_state(fsm, old);
+	char	   *state = pst_row_state(fsm, new);
+	char	   *key;
+
+	if (state == NULL)
+		state = "";
+	if (decision == NULL)
+	{
+		if (from == NULL || strcmp(from, state) != 0)
+			refuse_difference(fsm, state, from ? from : "");
+		return;
+	}
+	if (strcmp(state, decision->state) != 0)
+		refuse_difference(fsm, state, decision->state);
+	key = pst_row_key(fsm, new);
+	if (decision->type == PST_VALUE)
+	{
+		PstLogRow	row = log_row(fsm, PST_VALUE, key);
+
+		row.event_id = decision->event_id;
+		row.from_state = row.to_state = state;
+		row.payload = pst_row_payload(fsm, new);
+		row.payload_null = false;
+		if (fsm->logs[PST_VALUE])
+			pst_log_append(&row, 1);
+	}
+	else
+	{
+		log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
+		enter_state(fsm, key, state, new);
+		run_void_actions(fsm, decision, new);
+	}
+	pst_decision_drop(decision);
+}
+
+static void
+record_insert(PstFsm *fsm, HeapTuple new)
+{
+	char	   *key = pst_row_key(fsm, new);
+	char	   *state = pst_row_state(fsm, new);
+	const char *entry = fsm->machine->states[fsm->machine->entry].name;
+	PstDecision *decision = pst_decision_take_new(fsm->relid, key);
+	PstLogRow	row = log_row(fsm, PST_INIT, key);
+
+	if (state == NULL)
+		state = "";
+	if (fsm->enforce == PST_ENFORCE_LOG && decision == NULL)
+		entry = state;
+	if (strcmp(state, decision ? decision->state : entry) != 0)
+		refuse_difference(fsm, state, decision ? decision->state : entry);
+	row.event_id = pst_log_draw_id();
+	row.from_state = "*";
+	row.to_state = entry;
+	row.payload = pst_row_payload(fsm, new);
+	row.payload_null = false;
+	if (fsm->logs[PST_INIT])
+		pst_log_append(&row, 1);
+	if (decision)
+	{
+		draw_hop_ids(decision);
+		log_hops(fsm, key, decision, row.payload, entry, state);
+	}
+	enter_state(fsm, key, state, new);
+	if (decision)
+		run_void_actions(fsm, decision, new);
+	pst_decision_drop(decision);
+}
+
+static void
+record_delete(PstFsm *fsm, HeapTuple old)
+{
+	PstDecision *decision = pst_decision_take(fsm->relid, &old->t_self);
+	char	   *key = pst_row_key(fsm, old);
+	PstLogRow	row = log_row(fsm, PST_DELETED, key);
+
+	row.event_id = decision ? decision->event_id : pst_log_draw_id();
+	row.from_state = pst_row_state(fsm, old);
+	row.payload = pst_row_payload(fsm, old);
+	row.payload_null = false;
+	if (fsm->logs[PST_DELETED])
+		pst_log_append(&row, 1);
+	if (fsm->has_timers)
+		pst_timers_cancel(fsm, key);
+	pst_decision_drop(decision);
+}
+
+Datum
+pst_record(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = trigger_data(fcinfo, "record");
+	PstFsm	   *fsm = pst_fsm_lookup(trigdata->tg_relation, false);
+
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		record_insert(fsm, trigdata->tg_trigtuple);
+	else if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		record_update(fsm, trigdata->tg_trigtuple, trigdata->tg_newtuple);
+	else
+		record_delete(fsm, trigdata->tg_trigtuple);
+	return PointerGetDatum(NULL);
+}
+
+Datum
+pst_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = trigger_data(fcinfo, "refuse_truncate");
+
+	ereport(ERROR,
+			(errcode(PST_TRUNCATE),
+			 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(trigdata->tg_relation)),
+			 errdetail("No event would tell of its instances' end."),
+			 errhint("Delete the rows, or detach the table first.")));
+	PG_RETURN_NULL();
+}

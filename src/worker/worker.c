@@ -1,0 +1,191 @@
+/*
+ * worker.c
+ *	  What launcher, scheduler and sink workers share.
+ *
+ * Errors are not survived: a worker in trouble ends, and its parent starts it
+ * again, later each time.  All it knows is in tables or in shared memory.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "event/log.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "stat/counters.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "worker/worker.h"
+
+static Oid	my_extension = InvalidOid;
+
+static shmem_request_hook_type previous_request_hook = NULL;
+
+/* Settings that would change bytes, waiting or plans are a worker's own. */
+static const char *const own_settings[][2] = {
+	{"search_path", "pg_catalog, pg_temp"},
+	{"statement_timeout", "0"},
+	{"lock_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"transaction_timeout", "0"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"row_security", "off"},
+	{"session_replication_role", "origin"},
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "iso_8601"},
+	{"TimeZone", "UTC"},
+	{"bytea_output", "hex"},
+	{"extra_float_digits", "1"},
+	{"xmlbinary", "base64"},
+	{"lc_messages", "C"},
+	/* our tables grow and empty faster than their statistics follow */
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"jit", "off"},
+	{"max_parallel_workers_per_gather", "0"},
+};
+
+static void
+request_shmem(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(pst_shared_size()) + MAXALIGN(pst_counters_size()));
+}
+
+void
+pst_worker_init(void)
+{
+	BackgroundWorker bgw;
+
+	pst_wake_init();
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	pst_preloaded = true;
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+
+	memset(&bgw, 0, sizeof(bgw));
+	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	bgw.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	bgw.bgw_restart_time = 5;
+	strlcpy(bgw.bgw_library_name, "persistomata", sizeof(bgw.bgw_library_name));
+	strlcpy(bgw.bgw_function_name, "pst_launcher_main", sizeof(bgw.bgw_function_name));
+	strlcpy(bgw.bgw_name, "persistomata launcher", sizeof(bgw.bgw_name));
+	strlcpy(bgw.bgw_type, "persistomata launcher", sizeof(bgw.bgw_type));
+	RegisterBackgroundWorker(&bgw);
+}
+
+PstWorker *
+pst_worker_begin(Datum arg)
+{
+	PstWorker  *worker;
+
+	/* before signals are let in: an early one must find its handler */
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	worker = pst_worker_attach(arg);
+	if (worker == NULL)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(worker->database, InvalidOid, 0);
+	for (int i = 0; i < (int) lengthof(own_settings); i++)
+		if (GetConfigOption(own_settings[i][0], true, false) != NULL)
+			SetConfigOption(own_settings[i][0], own_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	return worker;
+}
+
+void
+pst_worker_be_alone(Oid classid, Oid objid, uint16 subid)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, classid, objid, subid);
+	(void) LockAcquire(&tag, ExclusiveLock, true, false);
+}
+
+void
+pst_worker_quit(void)
+{
+	pst_worker_ends_quietly();
+	proc_exit(0);
+}
+
+/*
+ * The lock on the extension keeps DROP EXTENSION away until the transaction
+ * ends, and waits for one that is under way.
+ */
+void
+pst_work_begin(const char *doing)
+{
+	Oid			extension;
+
+	SetCurrentStatementStartTimestamp();
+	pgstat_report_activity(STATE_RUNNING, doing);
+	StartTransactionCommand();
+	extension = pst_extension_oid();
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		extension = pst_extension_oid();
+	}
+	if (!OidIsValid(my_extension))
+		my_extension = extension;
+	if (!OidIsValid(extension) || extension != my_extension)
+	{
+		AbortCurrentTransaction();
+		pst_worker_quit();
+	}
+}
+
+void
+pst_work_end(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+void
+pst_work_idle(void)
+{
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+pst_worker_reload(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
+int
+pst_sooner(int a, int b)
+{
+	if (a < 0)
+		return b;
+	if (b < 0)
+		return a;
+	return Min(a, b);
+}
+
+int
+pst_ms_until(TimestampTz at)
+{
+	return (int) Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), at), INT_MAX / 2);
+}

@@ -1,0 +1,40 @@
+/*
+ * worker.h
+ *	  Within the room: what launcher, scheduler and sink workers share.
+ */
+#ifndef PST_WORKER_H
+#define PST_WORKER_H
+
+#include "postgres.h"
+
+#include "worker/shmem.h"
+
+extern PGDLLEXPORT void pst_launcher_main(Datum arg);
+extern PGDLLEXPORT void pst_scheduler_main(Datum arg);
+extern PGDLLEXPORT void pst_sink_main(Datum arg);
+
+/* Registers the launcher if the library is being preloaded. */
+extern void pst_worker_init(void);
+
+/* Attach, connect to the place's database and set what a worker needs set. */
+extern PstWorker *pst_worker_begin(Datum arg);
+
+/* Be the only one of a kind, for as long as the process lives. */
+extern void pst_worker_be_alone(Oid classid, Oid objid, uint16 subid);
+
+/* A transaction of a worker; begin ends the process if the extension is gone. */
+extern void pst_work_begin(const char *doing);
+extern void pst_work_end(void);
+extern void pst_work_idle(void);
+
+/* The end of this process, without complaint and for good. */
+extern void pst_worker_quit(void) pg_attribute_noreturn();
+
+/* Reload the configuration if asked to. */
+extern void pst_worker_reload(void);
+
+/* The lesser of two waits in ms, of which -1 is none. */
+extern int	pst_sooner(int a, int b);
+extern int	pst_ms_until(TimestampTz at);
+
+#endif							/* PST_WORKER_H */
