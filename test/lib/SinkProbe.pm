@@ -1,20 +1,14 @@
-# What the tests of sinks share: a cluster with the probe, servers of the kinds
-# under test, and calls of the probe with their rows as hashes.
+# What the tests of sinks share: a cluster with the probe, and calls of the probe
+# with their rows as hashes.
 package SinkProbe;
 
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use Test::More;
 
-my $servers = abs_path(dirname(__FILE__) . '/../servers');
-my @started;
 my $json = JSON::PP->new->canonical->utf8;
 
 # A running cluster with both extensions.
@@ -28,66 +22,6 @@ sub cluster
 	$node->safe_psql('postgres',
 		'CREATE EXTENSION persistomata; CREATE EXTENSION sink_probe');
 	return $node;
-}
-
-# start_server('redis', @options): a hash with name, dir and port
-sub start_server
-{
-	my ($name, @options) = @_;
-	my %server = (
-		name => $name,
-		dir => tempdir("pst_${name}_XXXX", TMPDIR => 1, CLEANUP => 0),
-		port => PostgreSQL::Test::Cluster::get_free_port());
-
-	push @started, \%server;
-	start_again(\%server, @options);
-	return \%server;
-}
-
-sub start_again
-{
-	my ($server, @options) = @_;
-
-	system("$servers/$server->{name}.sh", 'start', $server->{dir}, $server->{port}, @options) == 0
-	  or BAIL_OUT("could not start $server->{name}");
-}
-
-sub stop_server
-{
-	my ($server) = @_;
-
-	system("$servers/$server->{name}.sh", 'stop', $server->{dir});
-}
-
-sub signal_server
-{
-	my ($server, $signal) = @_;
-
-	open(my $file, '<', "$server->{dir}/pid") or die $!;
-	my $pid = <$file>;
-	chomp $pid;
-	kill($signal, $pid) == 1 or die "could not signal $server->{name}";
-}
-
-sub ctl
-{
-	my ($server, @arguments) = @_;
-
-	open(my $pipe, '-|', "$servers/$server->{name}.sh", 'ctl', $server->{dir}, @arguments) or die $!;
-	my $output = do { local $/; <$pipe> };
-	close($pipe) or diag("$server->{name} ctl @arguments: $output");
-	return $output;
-}
-
-END
-{
-	my $status = $?;
-	for my $server (@started)
-	{
-		stop_server($server);
-		system('rm', '-rf', $server->{dir});
-	}
-	$? = $status;
 }
 
 sub quoted

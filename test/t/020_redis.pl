@@ -7,17 +7,18 @@ use lib "$FindBin::RealBin/../lib";
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use PstTest::Server;
 use SinkProbe;
 use Test::More;
 use Time::HiRes qw(time);
 
 my $node = SinkProbe::cluster();
-my $redis = SinkProbe::start_server('redis');
-my %server = (port => $redis->{port});
+my $redis = PstTest::Server->start('redis');
+my %server = (port => $redis->port);
 
 sub cli
 {
-	open(my $pipe, '-|', 'redis-cli', '-h', '127.0.0.1', '-p', $redis->{port}, @_) or die $!;
+	open(my $pipe, '-|', 'redis-cli', '-h', '127.0.0.1', '-p', $redis->port, @_) or die $!;
 	my $output = do { local $/; <$pipe> };
 	close($pipe);
 	$output //= '';
@@ -135,14 +136,14 @@ like($rows[0]{peer_said}, qr/^READONLY/, 'with the reason');
 cli('REPLICAOF', 'NO', 'ONE');
 
 # A server that hangs.
-SinkProbe::signal_server($redis, 'STOP');
+$redis->pause;
 my $start = time();
 @rows = probe({ %server, reply_timeout => '700' }, { stream => 'hung' }, 'sink_probe.some(1, 5000)');
 cmp_ok(time() - $start, '<', 5, 'a server that hangs is given up in time');
 is(SinkProbe::count('retry', @rows), 5000, 'to be tried again');
 ok($rows[0]{doubt}, 'in doubt');
 cmp_ok($rows[0]{longest_call_ms}, '<', 200, 'and no call took long');
-SinkProbe::signal_server($redis, 'CONT');
+$redis->resume;
 @rows = probe(\%server, { stream => 'hung' }, 'sink_probe.some(1, 5000)', in_doubt => 'true');
 is(SinkProbe::count('delivered', @rows), 5000, 'when it goes on, all are delivered');
 is_deeply([ names('hung') ], [ expected_names(1, 5000) ], 'once');
@@ -158,7 +159,7 @@ is(SinkProbe::count('delivered', @rows), 3, 'a connection closed while idle is m
 is($rows[0]{verdict}, 'none', 'without a fault');
 
 # No server.
-SinkProbe::stop_server($redis);
+$redis->stop;
 $start = time();
 @rows = probe(\%server, {}, 'sink_probe.some(1, 2)');
 cmp_ok(time() - $start, '<', 2, 'a server that is down is known at once');

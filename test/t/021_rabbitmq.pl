@@ -7,13 +7,14 @@ use lib "$FindBin::RealBin/../lib";
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use PstTest::Server;
 use SinkProbe;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
 my $node = SinkProbe::cluster();
-my $broker = SinkProbe::start_server('rabbitmq');
-my $port = $broker->{port};
+my $broker = PstTest::Server->start('rabbitmq');
+my $port = $broker->port;
 my %server = (port => $port);
 my @rows;
 
@@ -122,25 +123,25 @@ is($rows[0]{code}, 403, 'by the code of the broker');
 unlike("$rows[0]{fault} $rows[0]{peer_said}", qr/wr0ng/, 'which is not told');
 @rows = probe({ %server, vhost => 'nowhere' }, {}, 'sink_probe.some(1, 2)');
 is($rows[0]{verdict}, 'misconfigured', 'so is an unknown virtual host');
-SinkProbe::ctl($broker, 'add_user', 'writer', 's3cret');
-SinkProbe::ctl($broker, 'set_permissions', 'writer', '^$', '.*', '^$');
+$broker->ctl('add_user', 'writer', 's3cret');
+$broker->ctl('set_permissions', 'writer', '^$', '.*', '^$');
 @rows = probe({ %server, user => 'writer', password => 's3cret' }, {}, 'sink_probe.some(1, 2)');
 is(SinkProbe::count('delivered', @rows), 2, 'who may not declare an exchange may use it');
-SinkProbe::ctl($broker, 'set_permissions', 'writer', '^$', '^$', '^$');
+$broker->ctl('set_permissions', 'writer', '^$', '^$', '^$');
 @rows = probe({ %server, user => 'writer', password => 's3cret' }, {}, 'sink_probe.some(1, 2)');
 is($rows[0]{verdict}, 'misconfigured', 'who may not write may not');
 is($rows[0]{code}, 403, 'by the code of the broker');
 take('all');
 
 # A message that the broker finds too large.
-SinkProbe::ctl($broker, 'eval', 'application:set_env(rabbit, max_message_size, 20000).');
+$broker->ctl('eval', 'application:set_env(rabbit, max_message_size, 20000).');
 my $large = q{(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('position', p, 'payload', pg_catalog.to_json(pg_catalog.repeat('x', CASE p WHEN 7 THEN 30000 ELSE 10 END))::text)) FROM pg_catalog.generate_series(1, 20) p)};
 @rows = probe(\%server, {}, $large);
 is($rows[7]{verdict}, 'rejected', 'a message that is too large is rejected');
 like($rows[7]{peer_said}, qr/message size/, 'with the reason');
 is(SinkProbe::count('rejected', @rows), 1, 'it alone');
 is($rows[0]{verdict}, 'retry', 'the others are to be tried again');
-SinkProbe::ctl($broker, 'eval', 'application:set_env(rabbit, max_message_size, 134217728).');
+$broker->ctl('eval', 'application:set_env(rabbit, max_message_size, 134217728).');
 take('all');
 
 # Heartbeats keep an idle connection.
@@ -154,7 +155,7 @@ my $log = slurp_file("$broker->{dir}/log");
 unlike($log, qr/missed heartbeats from client/, 'no heartbeat was missed');
 
 # A memory alarm.
-SinkProbe::ctl($broker, 'set_vm_memory_high_watermark', 'absolute', '1');
+$broker->ctl('set_vm_memory_high_watermark', 'absolute', '1');
 sleep(1);
 my $start = time();
 @rows = probe({ %server, confirm_timeout => '3000' }, {}, 'sink_probe.some(1, 3000)', timeout_ms => 15000);
@@ -167,7 +168,7 @@ cmp_ok($rows[0]{longest_call_ms}, '<', 300, 'and no call took long');
 	q{(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('position', p, 'payload', pg_catalog.to_json(pg_catalog.repeat('x', 1000000))::text)) FROM pg_catalog.generate_series(1, 40) p)}, timeout_ms => 15000);
 is($rows[0]{verdict}, 'retry', 'the same with messages that fill the socket');
 cmp_ok($rows[0]{longest_call_ms}, '<', 300, 'where no call took long either');
-SinkProbe::ctl($broker, 'set_vm_memory_high_watermark', '0.4');
+$broker->ctl('set_vm_memory_high_watermark', '0.4');
 sleep(1);
 @rows = probe(\%server, {}, 'sink_probe.some(1, 3000)', in_doubt => 'true');
 is(SinkProbe::count('delivered', @rows), 3000, 'when it is over, all is delivered');
@@ -175,13 +176,13 @@ my %ids = map { $_->{message_id} => 1 } take('all');
 is(scalar(grep { $ids{$_} } expected_ids(1, 3000)), 3000, 'and nothing is lost');
 
 # A broker that hangs.
-SinkProbe::signal_server($broker, 'STOP');
+$broker->pause;
 $start = time();
 @rows = probe({ %server, connect_timeout => '700' }, {}, 'sink_probe.some(1, 10)');
 cmp_ok(time() - $start, '<', 3, 'a broker that does not answer a log-in is given up in time');
 ok(!$rows[0]{doubt}, 'without a doubt');
 cmp_ok($rows[0]{longest_call_ms}, '<', 300, 'and no call took long');
-SinkProbe::signal_server($broker, 'CONT');
+$broker->resume;
 my $hang = sub {
 	my ($confirm_timeout) = @_;
 	return join(';',
@@ -197,22 +198,22 @@ cmp_ok(time() - $start, '<', 6, 'a broker that hangs in a shipment is given up i
 is(SinkProbe::count('retry', @rows), 1990, 'to be tried again');
 ok($rows[0]{doubt}, 'in doubt');
 cmp_ok($rows[0]{longest_call_ms}, '<', 300, 'and no call took long');
-SinkProbe::signal_server($broker, 'CONT');
+$broker->resume;
 @rows = probe(\%server, {}, 'sink_probe.some(11, 1990)', in_doubt => 'true');
 is(SinkProbe::count('delivered', @rows), 1990, 'when it goes on, all is delivered');
 
 # A broker that restarts while the connection is idle.
 @answers = split /\n/, $node->safe_psql('postgres', join(';',
 	SinkProbe::probe_sql('rabbitmq', \%server, {}, 'sink_probe.some(1, 2)', keep => 'true'),
-	qq{COPY (SELECT) TO PROGRAM '$FindBin::RealBin/../servers/rabbitmq.sh stop $broker->{dir}'},
-	qq{COPY (SELECT) TO PROGRAM '$FindBin::RealBin/../servers/rabbitmq.sh start $broker->{dir} $port'},
+	qq{COPY (SELECT) TO PROGRAM '$broker->{script} stop $broker->{dir}'},
+	qq{COPY (SELECT) TO PROGRAM '$broker->{script} start $broker->{dir} $port'},
 	SinkProbe::probe_sql('rabbitmq', \%server, {}, 'sink_probe.some(3, 2)')));
 @rows = SinkProbe::decode($answers[-1]);
 is(SinkProbe::count('delivered', @rows), 2, 'after a restart the connection is made anew');
 is($rows[0]{verdict}, 'none', 'without a fault');
 
 # No broker.
-SinkProbe::stop_server($broker);
+$broker->stop;
 @rows = probe(\%server, {}, 'sink_probe.some(1, 2)');
 is($rows[0]{verdict}, 'retry', 'a broker that is down is to be tried again');
 like($rows[0]{fault}, qr/could not connect/, 'with the reason');

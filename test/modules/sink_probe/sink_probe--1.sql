@@ -56,7 +56,11 @@ LANGUAGE sql IMMUTABLE AS $$
 	  FROM pg_catalog.generate_series(first, first + n - 1) p
 $$;
 
--- The bytes of an event, as an encoder makes them.
+-- Checks an option of a route.
+CREATE FUNCTION sink_probe.check_option(kind text, name text, value text) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'sink_probe_check';
+
+-- The bytes of an event in a format, or its address by a template.
 CREATE FUNCTION sink_probe.encode(events jsonb, format text) RETURNS SETOF text
 LANGUAGE c AS 'MODULE_PATHNAME', 'sink_probe_encode';
 
