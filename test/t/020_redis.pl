@@ -158,6 +158,11 @@ my @answers = split /\n/, $node->safe_psql('postgres', join(';',
 is(SinkProbe::count('delivered', @rows), 3, 'a connection closed while idle is made anew');
 is($rows[0]{verdict}, 'none', 'without a fault');
 
+# Not what it is taken for.
+@rows = SinkProbe::probe($node, 'rabbitmq', \%server, {}, 'sink_probe.some(1, 2)');
+is($rows[0]{verdict}, 'retry', 'Redis in the place of RabbitMQ is not understood');
+ok(!$rows[0]{doubt}, 'without a doubt');
+
 # No server.
 $redis->stop;
 $start = time();

@@ -212,6 +212,11 @@ is(SinkProbe::count('delivered', @rows), 1990, 'when it goes on, all is delivere
 is(SinkProbe::count('delivered', @rows), 2, 'after a restart the connection is made anew');
 is($rows[0]{verdict}, 'none', 'without a fault');
 
+# Not what it is taken for.
+@rows = SinkProbe::probe($node, 'redis', { %server, connect_timeout => '15000', user => 'u', password => 'p' }, {}, 'sink_probe.some(1, 2)');
+is($rows[0]{verdict}, 'retry', 'RabbitMQ in the place of Redis is not understood');
+ok(!$rows[0]{doubt}, 'without a doubt');
+
 # No broker.
 $broker->stop;
 @rows = probe(\%server, {}, 'sink_probe.some(1, 2)');
