@@ -25,9 +25,12 @@ prepare(PstQuery *query, const char *sql)
 static uint64
 run(PstQuery *query, const Datum *args, const char *nulls, bool read_only)
 {
+	MemoryContext context = CurrentMemoryContext;
 	int			rc;
 
+	/* SPI leaves its own context current: what a caller makes of the rows is the caller's */
 	rc = SPI_execute_plan(query->plan, (Datum *) args, nulls, read_only, 0);
+	MemoryContextSwitchTo(context);
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", query->sql, SPI_result_code_string(rc));
 	return SPI_processed;

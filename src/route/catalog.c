@@ -7,11 +7,16 @@
 #include "catalog/pg_type_d.h"
 #include "event/cut.h"
 #include "event/query.h"
+#include "fmgr.h"
+#include "route/edit.h"
 #include "route/route.h"
+#include "utils/snapmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(pst_route_position);
 
 static PstQuery list_query = {
 	"SELECT id, name, server, owner::pg_catalog.oid, enabled FROM persistomata.route"
@@ -278,4 +283,21 @@ pst_cursor_read(int route, PstCursor *cursor)
 		cursor->counts = before.counts;
 	}
 	find_beginning(&ring, cursor, !from_settings, from_position, settings);
+}
+
+/* route_position(route_id): with the extension's own rights */
+Datum
+pst_route_position(PG_FUNCTION_ARGS)
+{
+	PstCursor	cursor;
+	PstOwnerRights rights;
+
+	pst_owner_begin(&rights);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_cursor_read(PG_GETARG_INT32(0), &cursor);
+	PopActiveSnapshot();
+	pst_owner_end(&rights);
+	if (!cursor.begun)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(cursor.next_position - 1);
 }

@@ -27,6 +27,7 @@
 #include "worker/worker.h"
 
 static Oid	my_extension = InvalidOid;
+static MemoryContext outside;	/* current when the transaction began */
 
 static shmem_request_hook_type previous_request_hook = NULL;
 
@@ -135,6 +136,7 @@ pst_work_begin(const char *doing)
 
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, doing);
+	outside = CurrentMemoryContext;
 	StartTransactionCommand();
 	extension = pst_extension_oid();
 	if (OidIsValid(extension))
@@ -155,6 +157,7 @@ void
 pst_work_end(void)
 {
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(outside);
 	pgstat_report_stat(false);
 }
 

@@ -1,0 +1,148 @@
+/*
+ * control.c
+ *	  start_workers(), stop_workers() and stat_worker.
+ *
+ * Stopping is told to the workers' places under the shared lock, so that nobody
+ * starts them again, and to the processes by SIGTERM; it is over when their exit
+ * hooks have left the places.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "net/net.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+#include "worker/worker.h"
+
+#define STOP_TIMEOUT_MS 10000
+
+PG_FUNCTION_INFO_V1(pst_start_workers);
+PG_FUNCTION_INFO_V1(pst_stop_workers);
+PG_FUNCTION_INFO_V1(pst_stat_worker);
+
+static void
+start_launcher(void)
+{
+	BackgroundWorker bgw;
+	BackgroundWorkerHandle *handle;
+
+	memset(&bgw, 0, sizeof(bgw));
+	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	bgw.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	bgw.bgw_restart_time = 5;
+	strlcpy(bgw.bgw_library_name, "persistomata", sizeof(bgw.bgw_library_name));
+	strlcpy(bgw.bgw_function_name, "pst_launcher_main", sizeof(bgw.bgw_function_name));
+	strlcpy(bgw.bgw_name, "persistomata launcher", sizeof(bgw.bgw_name));
+	strlcpy(bgw.bgw_type, "persistomata launcher", sizeof(bgw.bgw_type));
+	if (!RegisterDynamicBackgroundWorker(&bgw, &handle))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no room for the launcher of persistomata"),
+				 errhint("Raise max_worker_processes.")));
+}
+
+Datum
+pst_start_workers(PG_FUNCTION_ARGS)
+{
+	PstShared  *shared = pst_shared();
+	bool		launcher;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PST_MAX_WORKERS; i++)
+	{
+		PstWorker  *worker = &shared->workers[i];
+
+		if (worker->database == MyDatabaseId && worker->state == PST_WORKER_STOPPED)
+			pst_worker_free(worker);
+	}
+	(void) pst_worker_want(PST_SCHEDULER, MyDatabaseId, NULL);
+	launcher = shared->launcher_pid != 0;
+	pst_wake_launcher();
+	LWLockRelease(&shared->lock);
+	if (!launcher)
+		start_launcher();
+	PG_RETURN_VOID();
+}
+
+/* Tell all of this database's workers to end; returns how many still run. */
+static int
+stop_all(PstShared *shared, bool tell)
+{
+	int			running = 0;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PST_MAX_WORKERS; i++)
+	{
+		PstWorker  *worker = &shared->workers[i];
+
+		if (worker->state == PST_WORKER_FREE || worker->database != MyDatabaseId)
+			continue;
+		if (worker->state != PST_WORKER_STOPPED)
+			pst_worker_stop(worker);
+		if (worker->pid == 0)
+			continue;
+		running++;
+		if (tell)
+			kill(worker->pid, SIGTERM);
+	}
+	LWLockRelease(&shared->lock);
+	return running;
+}
+
+Datum
+pst_stop_workers(PG_FUNCTION_ARGS)
+{
+	PstShared  *shared = pst_shared();
+	int64		deadline = pst_net_now() + STOP_TIMEOUT_MS;
+	bool		tell = true;
+
+	while (stop_all(shared, tell) > 0)
+	{
+		if (pst_net_now() > deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("the workers of persistomata did not end within %d s", STOP_TIMEOUT_MS / 1000)));
+		tell = false;
+		(void) pst_net_wait(NULL, 20, PG_WAIT_EXTENSION);
+	}
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_stat_worker(PG_FUNCTION_ARGS)
+{
+	static const char *const kinds[] = {"scheduler", "sink"};
+	static const char *const states[] = {"free", "wanted", "starting", "running", "waiting", "stopped"};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PstShared  *shared = pst_shared();
+
+	InitMaterializedSRF(fcinfo, 0);
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	for (int i = 0; i < PST_MAX_WORKERS; i++)
+	{
+		PstWorker  *worker = &shared->workers[i];
+		Datum		values[6];
+		bool		nulls[6] = {false};
+
+		if (worker->state == PST_WORKER_FREE)
+			continue;
+		values[0] = ObjectIdGetDatum(worker->database);
+		values[1] = CStringGetTextDatum(kinds[worker->kind]);
+		values[2] = CStringGetTextDatum(worker->server);
+		nulls[2] = worker->server[0] == '\0';
+		values[3] = Int32GetDatum(worker->pid);
+		nulls[3] = worker->pid == 0;
+		values[4] = CStringGetTextDatum(worker->foreign ? "foreign" : states[worker->state]);
+		values[5] = TimestampTzGetDatum(worker->since);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	LWLockRelease(&shared->lock);
+	return (Datum) 0;
+}

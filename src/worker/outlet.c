@@ -1,0 +1,232 @@
+/*
+ * outlet.c
+ *	  The routes of a sink worker: which there are, and where each stands.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker/outlet.h"
+
+/* A server may ask for smaller shipments than its kind takes. */
+static int
+limit_of(const ForeignServer *server, const char *name, int most)
+{
+	ListCell   *cell;
+
+	foreach(cell, server->options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0)
+			return Max(1, Min(atoi(strVal(option->arg)), most));
+	}
+	return most;
+}
+
+static void
+find_server(PstSinkWorker *worker)
+{
+	ForeignServer *server = GetForeignServerByName(worker->server, true);
+
+	worker->server_oid = server ? server->serverid : InvalidOid;
+	worker->ops = server ? pst_sink_of_wrapper(GetForeignDataWrapper(server->fdwid)->fdwname) : NULL;
+	if (worker->ops == NULL)
+		return;
+	worker->max_rows = limit_of(server, "max_rows", worker->ops->max_rows);
+	worker->max_bytes = limit_of(server, "max_bytes", worker->ops->max_bytes);
+}
+
+static PstOutlet *
+make_outlet(PstSinkWorker *worker, const PstRoute *route)
+{
+	MemoryContext context = AllocSetContextCreate(worker->context, "persistomata outlet", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	PstOutlet  *outlet = palloc0(sizeof(PstOutlet));
+
+	outlet->context = context;
+	outlet->settings_context = AllocSetContextCreate(context, "persistomata settings", ALLOCSET_SMALL_SIZES);
+	outlet->route = palloc(sizeof(PstRoute));
+	*outlet->route = *route;
+	outlet->route->name = pstrdup(route->name);
+	outlet->route->server = worker->server;
+	outlet->reader = pst_reader_create(context);
+	outlet->stat = pst_route_stat(MyDatabaseId, route->id);
+	MemoryContextSwitchTo(worker->context);
+	worker->outlets = lappend(worker->outlets, outlet);
+	MemoryContextSwitchTo(old);
+	return outlet;
+}
+
+static void
+free_outlet(PstSinkWorker *worker, PstOutlet *outlet, bool dropped)
+{
+	for (int i = 0; i < 2; i++)
+		if (worker->parcels[i].outlet == outlet)
+			pst_parcel_drop(&worker->parcels[i]);
+	if (dropped)
+		pst_route_stat_free(MyDatabaseId, outlet->route->id);
+	else
+		pst_stat_progress(outlet->stat, PST_ROUTE_STOPPED, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+	worker->outlets = list_delete_ptr(worker->outlets, outlet);
+	MemoryContextDelete(outlet->context);
+}
+
+/* Forget which settings the reader is at: they are found from its position. */
+void
+pst_outlet_drop_settings(PstOutlet *outlet)
+{
+	outlet->settings = NULL;
+	MemoryContextReset(outlet->settings_context);
+}
+
+/* Read again from the cursor on. */
+void
+pst_outlet_rewind(PstOutlet *outlet)
+{
+	pst_reader_seek(outlet->reader, outlet->cursor.next_position);
+	pst_outlet_drop_settings(outlet);
+	outlet->read_cut = 0;
+}
+
+/* Take a route's place in the log from its table; in SPI. */
+static void
+take_place(PstSinkWorker *worker, PstOutlet *outlet)
+{
+	for (int i = 0; i < 2; i++)
+		if (worker->parcels[i].outlet == outlet)
+			pst_parcel_drop(&worker->parcels[i]);
+	pst_cursor_read(outlet->route->id, &outlet->cursor);
+	outlet->acked_position = outlet->cursor.next_position;
+	pst_outlet_rewind(outlet);
+	/* what an earlier worker sent had been cut before now */
+	outlet->doubted = (int64) pg_atomic_read_u64(&worker->scheduler->end_position) - 1;
+	outlet->doubted_since = GetCurrentTimestamp();
+}
+
+static PstOutlet *
+find_outlet(PstSinkWorker *worker, int route)
+{
+	ListCell   *cell;
+
+	foreach(cell, worker->outlets)
+		if (((PstOutlet *) lfirst(cell))->route->id == route)
+			return lfirst(cell);
+	return NULL;
+}
+
+static void
+refresh(PstSinkWorker *worker, const PstRoute *route)
+{
+	PstOutlet  *outlet = find_outlet(worker, route->id);
+	PstCursor	cursor;
+	bool		fresh = outlet == NULL;
+
+	if (fresh)
+		outlet = make_outlet(worker, route);
+	outlet->keep = true;
+	outlet->route->owner = route->owner;
+	outlet->failures = 0;
+	outlet->retry_at = 0;
+	pst_cursor_read(route->id, &cursor);
+	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
+		take_place(worker, outlet);
+	/* newer settings may have come, which end the ones in force */
+	else if (worker->parcels[0].outlet != outlet && worker->parcels[1].outlet != outlet)
+		pst_outlet_rewind(outlet);
+	if (OidIsValid(worker->server_oid))
+		outlet->connection = pst_connection_for(worker, route->owner);
+	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+}
+
+/*
+ * Settle on the routes as they are now.  What waits after a failure tries again
+ * at once.  Ends the process if none is left.
+ */
+void
+pst_outlets_reload(PstSinkWorker *worker)
+{
+	MemoryContext scratch;
+	List	   *routes;
+	ListCell   *cell;
+
+	worker->routes_seen = pg_atomic_read_u32(&worker->scheduler->routes);
+	pst_acknowledge(worker);
+	/* the next parcel was read under what held before */
+	if (worker->parcels[1].outlet)
+	{
+		PstOutlet  *outlet = worker->parcels[1].outlet;
+
+		pst_parcel_drop(&worker->parcels[1]);
+		if (worker->parcels[0].outlet == outlet)
+			pst_parcel_drop(&worker->parcels[0]);
+		pst_outlet_rewind(outlet);
+	}
+
+	pst_work_begin("reading routes");
+	scratch = CurrentMemoryContext;
+	find_server(worker);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	routes = pst_route_list(worker->server, scratch);
+	foreach(cell, worker->outlets)
+		((PstOutlet *) lfirst(cell))->keep = false;
+	foreach(cell, routes)
+	{
+		PstRoute   *route = lfirst(cell);
+
+		if (route->enabled)
+			refresh(worker, route);
+	}
+	for (int i = list_length(worker->outlets) - 1; i >= 0; i--)
+	{
+		PstOutlet  *outlet = list_nth(worker->outlets, i);
+		bool		there = false;
+
+		foreach(cell, routes)
+			if (((PstRoute *) lfirst(cell))->id == outlet->route->id)
+				there = true;
+		if (!outlet->keep)
+			free_outlet(worker, outlet, !there);
+	}
+	foreach(cell, worker->connections)
+	{
+		PstConnection *connection = lfirst(cell);
+
+		connection->failures = 0;
+		connection->retry_at = 0;
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
+	if (worker->outlets == NIL)
+		pst_worker_quit();
+}
+
+/* Does the reader stand before a shipment that was promised and is not settled? */
+bool
+pst_outlet_promised(const PstOutlet *outlet)
+{
+	return outlet->cursor.intent && pst_reader_position(outlet->reader) <= outlet->cursor.intent_to;
+}
+
+/* Is there something that an outlet could send now? */
+bool
+pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
+{
+	int64		newest = (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
+	TimestampTz now;
+
+	if (outlet->connection == NULL)
+		return false;
+	if (!pst_outlet_promised(outlet) && outlet->read_cut == newest)
+		return false;
+	if (outlet->retry_at == 0 && outlet->connection->retry_at == 0)
+		return true;
+	now = GetCurrentTimestamp();
+	return outlet->retry_at <= now && outlet->connection->retry_at <= now;
+}

@@ -1,0 +1,104 @@
+/*
+ * outlet.h
+ *	  Within the room: the parts of a sink worker.
+ *
+ * A sink worker serves one foreign server.  Each of the server's routes is an
+ * outlet; what an outlet sends at once is a parcel; the owners' user mappings
+ * say over which connections.
+ */
+#ifndef PST_OUTLET_H
+#define PST_OUTLET_H
+
+#include "postgres.h"
+
+#include "event/batch.h"
+#include "route/route.h"
+#include "sink/sink.h"
+#include "stat/counters.h"
+#include "worker/worker.h"
+
+typedef struct PstConnection
+{
+	Oid			mapping;		/* of the user; InvalidOid: none */
+	PstSink    *sink;			/* NULL: not opened yet */
+	MemoryContext context;		/* of the sink */
+	int			failures;		/* in a row */
+	TimestampTz retry_at;		/* 0: at once */
+} PstConnection;
+
+typedef struct PstOutlet
+{
+	PstRoute   *route;
+	PstConnection *connection;
+	MemoryContext context;		/* of this struct and all it has */
+	MemoryContext settings_context;
+	PstRouteSettings *settings; /* that the reader is at; NULL: to be found */
+	PstReader  *reader;
+	PstCursor	cursor;			/* what is settled */
+	PstRouteStat *stat;
+	int64		doubted;		/* up to this position an earlier worker may have sent */
+	TimestampTz doubted_since;
+	int64		read_cut;		/* the newest cut when there was nothing left to read */
+	int64		acked_position; /* next_position as it stands in the table */
+	bool		keep;			/* while reloading */
+
+	/* misconfigured: it alone waits */
+	int			failures;
+	TimestampTz retry_at;
+} PstOutlet;
+
+typedef struct PstParcel
+{
+	PstOutlet  *outlet;			/* NULL: empty */
+	PstBatch	batch;
+	PstShipment shipment;
+	char		name[128];
+	PstRouteSettings *settings;
+	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
+} PstParcel;
+
+typedef struct PstSinkWorker
+{
+	PstWorker  *place;
+	PstWorker  *scheduler;
+	MemoryContext context;
+	char	   *server;
+	Oid			server_oid;		/* InvalidOid: there is none of this name */
+	const PstSinkOps *ops;		/* NULL: not a sink */
+	char		log_id[33];
+	List	   *outlets;
+	List	   *connections;
+	int			turn;			/* whose it is to send, among the outlets */
+	PstParcel	parcels[2];		/* the one at hand, and the next */
+	uint32		routes_seen;
+	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
+	int			max_rows;		/* of a shipment */
+	int			max_bytes;
+} PstSinkWorker;
+
+/* in outlet.c */
+extern void pst_outlets_reload(PstSinkWorker *worker);
+extern bool pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet);
+extern bool pst_outlet_promised(const PstOutlet *outlet);
+extern void pst_outlet_rewind(PstOutlet *outlet);
+extern void pst_outlet_drop_settings(PstOutlet *outlet);
+
+/* in connection.c */
+extern PstConnection *pst_connection_for(PstSinkWorker *worker, Oid owner);
+extern void pst_connection_open(PstSinkWorker *worker, PstConnection *connection);
+extern void pst_connection_close(PstConnection *connection);
+extern void pst_connections_reset(PstSinkWorker *worker);
+
+/* in parcel.c */
+extern bool pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
+extern void pst_parcel_drop(PstParcel *parcel);
+extern void pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel);
+extern void pst_parcel_advance(PstSinkWorker *worker);
+
+/* in settle.c */
+extern void pst_settle(PstSinkWorker *worker, PstParcel *parcel);
+extern void pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel);
+extern void pst_acknowledge(PstSinkWorker *worker);
+extern int	pst_acknowledge_in_ms(const PstSinkWorker *worker);
+
+#endif							/* PST_OUTLET_H */

@@ -1,0 +1,255 @@
+/*
+ * parcel.c
+ *	  What an outlet sends at once: read from the log, named, and promised.
+ *
+ * Reading is a short transaction of its own.  So is the promise (the intent)
+ * that sinks with names per shipment need: it is on disk before the first byte
+ * leaves, so that whoever comes after sends the very same range under the very
+ * same name.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "event/log.h"
+#include "executor/spi.h"
+#include "route/ack.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker/outlet.h"
+
+/* The most events that one read looks at for those that a route wants. */
+#define MAX_SCANNED 200000
+
+static bool
+is_wanted(const PstEvent *event, void *arg)
+{
+	return pst_route_wants((const PstRouteSettings *) arg, event);
+}
+
+/* The settings in force where the reader stands; in SPI. */
+static void
+find_settings(PstOutlet *outlet)
+{
+	int			route = outlet->route->id;
+
+	if (outlet->cursor.settings > 0)
+		outlet->settings = pst_route_settings_of(route, outlet->cursor.settings, outlet->settings_context);
+	if (outlet->settings == NULL)
+		outlet->settings = pst_route_settings(route, 0, outlet->settings_context);
+}
+
+static void
+next_settings(PstOutlet *outlet)
+{
+	int64		version = outlet->settings->version;
+
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_outlet_drop_settings(outlet);
+	outlet->settings = pst_route_settings(outlet->route->id, version, outlet->settings_context);
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+/* Where does it stand?  False: no cut has seen the route yet. */
+static bool
+find_place(PstOutlet *outlet)
+{
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!outlet->cursor.begun)
+	{
+		pst_cursor_read(outlet->route->id, &outlet->cursor);
+		outlet->acked_position = outlet->cursor.next_position;
+		if (outlet->cursor.begun)
+			pst_outlet_rewind(outlet);
+	}
+	if (outlet->cursor.begun && outlet->settings == NULL)
+		find_settings(outlet);
+	PopActiveSnapshot();
+	SPI_finish();
+	return outlet->cursor.begun && outlet->settings != NULL;
+}
+
+/* Fill the batch; goes on with newer settings where older ones end. */
+static void
+read_batch(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, int64 newest)
+{
+	do
+	{
+		/* what was promised is sent whole, and nothing with it */
+		bool		promised = pst_outlet_promised(outlet);
+		PstReadLimits limits = {
+			.newest_cut = newest,
+			.settings_before = outlet->settings->until,
+			.to_position = promised ? outlet->cursor.intent_to : PG_INT64_MAX,
+			.max_rows = worker->max_rows,
+			.max_bytes = worker->max_bytes,
+			.max_scanned = MAX_SCANNED
+		};
+
+		if (promised)
+		{
+			limits.max_rows = limits.max_scanned = INT_MAX;
+			limits.max_bytes = MaxAllocHugeSize;
+		}
+		MemoryContextReset(parcel->batch.context);
+		pst_reader_read(outlet->reader, &parcel->batch, &limits, is_wanted, outlet->settings);
+		parcel->settings = outlet->settings;
+		if (parcel->batch.to_position >= parcel->batch.from_position || !parcel->batch.new_settings)
+			return;
+		next_settings(outlet);
+	} while (outlet->settings);
+}
+
+static void
+name_shipment(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	PstShipment *shipment = &parcel->shipment;
+
+	memset(shipment, 0, sizeof(*shipment));
+	snprintf(parcel->name, sizeof(parcel->name), "%s-%d-%d-" INT64_FORMAT "-" INT64_FORMAT,
+			 worker->log_id, outlet->route->id, outlet->cursor.generation,
+			 parcel->batch.from_position, parcel->batch.to_position);
+	shipment->route = outlet->route->name;
+	shipment->name = parcel->name;
+	shipment->from_position = parcel->batch.from_position;
+	shipment->to_position = parcel->batch.to_position;
+	shipment->format = parcel->settings->format;
+	shipment->options = parcel->settings->options;
+	shipment->events = parcel->batch.events;
+	shipment->nevents = parcel->batch.nevents;
+	for (int i = 0; i < parcel->batch.nevents; i++)
+		parcel->batch.events[i].stream_ms += outlet->cursor.shift_ms;
+}
+
+/* Was any of it perhaps sent before, by us or by an earlier worker? */
+static void
+find_doubt(PstOutlet *outlet, PstParcel *parcel)
+{
+	parcel->in_doubt_since = 0;
+	if (outlet->cursor.intent && parcel->batch.from_position == outlet->cursor.next_position)
+		parcel->in_doubt_since = outlet->cursor.intent_at;
+	else if (parcel->batch.from_position <= outlet->doubted)
+		parcel->in_doubt_since = outlet->doubted_since;
+}
+
+bool
+pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
+{
+	int64		newest = (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
+	bool		found = false;
+
+	if (parcel->batch.context == NULL)
+		parcel->batch.context = AllocSetContextCreate(worker->context, "persistomata batch",
+													  ALLOCSET_DEFAULT_SIZES);
+	pst_work_begin("reading the event log");
+	if (find_place(outlet))
+	{
+		read_batch(worker, outlet, parcel, newest);
+		found = parcel->batch.to_position >= parcel->batch.from_position;
+		if (!parcel->batch.more && !parcel->batch.new_settings)
+			outlet->read_cut = newest;
+	}
+	else
+		outlet->read_cut = newest;
+	pst_work_end();
+	if (!found)
+		return false;
+	parcel->outlet = outlet;
+	name_shipment(worker, parcel);
+	find_doubt(outlet, parcel);
+	return true;
+}
+
+void
+pst_parcel_drop(PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+
+	/* what may have landed is remembered */
+	if (outlet && parcel->in_doubt_since != 0 && outlet->doubted < parcel->shipment.to_position)
+	{
+		outlet->doubted = parcel->shipment.to_position;
+		outlet->doubted_since = parcel->in_doubt_since;
+	}
+	parcel->in_doubt_since = 0;
+	parcel->outlet = NULL;
+	parcel->settings = NULL;
+	if (parcel->batch.context)
+		MemoryContextReset(parcel->batch.context);
+}
+
+/* The next parcel becomes the one at hand. */
+void
+pst_parcel_advance(PstSinkWorker *worker)
+{
+	PstParcel	done = worker->parcels[0];
+
+	worker->parcels[0] = worker->parcels[1];
+	worker->parcels[0].shipment.name = worker->parcels[0].name;
+	worker->parcels[1] = done;
+	worker->parcels[1].outlet = NULL;
+}
+
+static uint64
+content_hash(const PstParcel *parcel)
+{
+	uint64		hash = 0;
+
+	for (int i = 0; i < parcel->batch.nevents; i++)
+		hash = pst_event_hash(&parcel->batch.events[i], hash);
+	return hash;
+}
+
+/* Promise to send this range, if the sink's names need that. */
+void
+pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	uint64		hash;
+	PstAck		ack;
+
+	if (!worker->ops->names_shipments)
+		return;
+	hash = content_hash(parcel);
+	if (outlet->cursor.intent && parcel->batch.from_position == outlet->cursor.next_position)
+	{
+		if (hash != outlet->cursor.intent_hash)
+			ereport(LOG,
+					(errmsg("shipment \"%s\" of route \"%s\" reads differently than when it was promised",
+							parcel->name, outlet->route->name)));
+		return;
+	}
+	ack = (PstAck)
+	{
+		.route = outlet->route->id,
+		.generation = outlet->cursor.generation,
+		.kind = PST_ACK_INTENT,
+		.from_position = parcel->batch.from_position,
+		.to_position = parcel->batch.to_position,
+		.settings = parcel->settings->version,
+		.hash = hash,
+		.counts = outlet->cursor.counts
+	};
+	pst_work_begin("promising a shipment");
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_ON)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_ack_write(&ack);
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
+
+	/* the promise tells of all before it, too */
+	outlet->cursor.intent = true;
+	outlet->cursor.intent_to = ack.to_position;
+	outlet->cursor.intent_at = GetCurrentTimestamp();
+	outlet->cursor.intent_hash = hash;
+	outlet->cursor.settings = ack.settings;
+}

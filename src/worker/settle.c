@@ -1,0 +1,281 @@
+/*
+ * settle.c
+ *	  What becomes of a shipment that a sink has answered.
+ *
+ * What is settled moves the outlet's cursor in memory; the cursors of all
+ * outlets are written together, at most ten times a second, or at once when an
+ * event was refused and goes to the dead letters.  What is written too late is
+ * sent again after a crash, in doubt, and found by the sink.
+ */
+#include "postgres.h"
+
+#include "encode/encode.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "route/ack.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "worker/backoff.h"
+#include "worker/outlet.h"
+
+#define ACKNOWLEDGE_MS 100
+#define UNIX_EPOCH_US ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* How the events of a shipment fared. */
+typedef struct Tally
+{
+	int			delivered;
+	int			rejected;
+	int			retry;
+	int			misconfigured;
+} Tally;
+
+static Tally
+count_verdicts(const PstSink *sink, const PstParcel *parcel)
+{
+	Tally		tally = {0};
+
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		switch (pst_sink_verdict(sink, i))
+		{
+			case PST_DELIVERED:
+				tally.delivered++;
+				break;
+			case PST_REJECTED:
+				tally.rejected++;
+				break;
+			case PST_MISCONFIGURED:
+				tally.misconfigured++;
+				break;
+			default:
+				tally.retry++;
+		}
+	}
+	return tally;
+}
+
+/* ---- acknowledgements ---- */
+
+/* In SPI. */
+static void
+write_cursor(PstOutlet *outlet)
+{
+	PstAck		ack = {
+		.route = outlet->route->id,
+		.generation = outlet->cursor.generation,
+		.kind = PST_ACK_DONE,
+		.from_position = outlet->acked_position,
+		.to_position = outlet->cursor.next_position - 1,
+		.settings = outlet->cursor.settings,
+		.counts = outlet->cursor.counts
+	};
+
+	pst_ack_write(&ack);
+	outlet->acked_position = outlet->cursor.next_position;
+}
+
+/* Write the cursors of all outlets that have moved. */
+void
+pst_acknowledge(PstSinkWorker *worker)
+{
+	ListCell   *cell;
+
+	if (worker->unacked_since == 0)
+		return;
+	pst_work_begin("acknowledging");
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(cell, worker->outlets)
+	{
+		PstOutlet  *outlet = lfirst(cell);
+
+		/* a promise that stands tells of all before it */
+		if (outlet->acked_position != outlet->cursor.next_position && !outlet->cursor.intent)
+			write_cursor(outlet);
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
+	worker->unacked_since = 0;
+}
+
+/* Milliseconds until it is time to acknowledge; -1: there is nothing. */
+int
+pst_acknowledge_in_ms(const PstSinkWorker *worker)
+{
+	if (worker->unacked_since == 0)
+		return -1;
+	return pst_ms_until(TimestampTzPlusMilliseconds(worker->unacked_since, ACKNOWLEDGE_MS));
+}
+
+/* ---- what went well ---- */
+
+static void
+move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
+{
+	PstOutlet  *outlet = parcel->outlet;
+
+	outlet->cursor.next_position = to_position + 1;
+	outlet->cursor.settings = parcel->settings->version;
+	outlet->cursor.intent = false;
+	if (worker->unacked_since == 0)
+		worker->unacked_since = GetCurrentTimestamp();
+}
+
+static void
+note_latencies(PstParcel *parcel)
+{
+	int64		now = GetCurrentTimestamp() + UNIX_EPOCH_US;
+
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+		pst_stat_latency(parcel->outlet->stat, now - parcel->batch.events[i].occurred_at);
+}
+
+/* One transaction: the refused events, and that the shipment is settled. */
+static void
+write_dead_letters(PstSinkWorker *worker, const PstSink *sink, PstParcel *parcel)
+{
+	StringInfoData json;
+
+	pst_work_begin("keeping dead letters");
+	initStringInfo(&json);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		const PstEvent *event = &parcel->batch.events[i];
+		const PstFault *fault;
+
+		if (pst_sink_verdict(sink, i) != PST_REJECTED)
+			continue;
+		fault = sink->ops->event_fault(sink, i);
+		if (fault == NULL)
+			fault = sink->ops->fault(sink);
+		resetStringInfo(&json);
+		pst_encode_json(&json, event);
+		pst_dead_letter_write(parcel->outlet->route->id, event, json.data,
+							  psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said));
+	}
+	write_cursor(parcel->outlet);
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
+}
+
+static void
+settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally *tally)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	PstRouteCounts *counts = &outlet->cursor.counts;
+
+	counts->sent += tally->delivered;
+	counts->dead += tally->rejected;
+	counts->duplicates += sink->ops->duplicates(sink);
+	outlet->failures = 0;
+	outlet->retry_at = 0;
+	outlet->connection->failures = 0;
+	outlet->connection->retry_at = 0;
+	move_cursor(worker, parcel, parcel->shipment.to_position);
+	if (tally->rejected > 0)
+		write_dead_letters(worker, sink, parcel);
+	note_latencies(parcel);
+	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
+	parcel->in_doubt_since = 0;
+	pst_parcel_drop(parcel);
+}
+
+/* Nothing in this stretch of the log was for this route. */
+void
+pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+
+	move_cursor(worker, parcel, parcel->shipment.to_position);
+	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+	pst_parcel_drop(parcel);
+}
+
+/* ---- trouble ---- */
+
+static TimestampTz
+fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstFault *fault)
+{
+	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pst_backoff_ms(++*failures));
+	char	   *text = psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
+
+	pst_stat_fault(outlet->stat, state, text, at);
+	if (*failures == 1)
+		ereport(LOG,
+				(errmsg("route \"%s\" to server \"%s\" waits", outlet->route->name, outlet->route->server),
+				 errdetail_internal("%s", text)));
+	pfree(text);
+	return at;
+}
+
+/* The route would have anything refused: it holds and probes, the others go on. */
+static void
+settle_misconfigured(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	const PstFault *fault = sink->ops->fault(sink);
+
+	/* a promise stands until it is kept, and so does what may have landed */
+	outlet->doubted = Max(outlet->doubted, parcel->shipment.to_position);
+	outlet->doubted_since = GetCurrentTimestamp();
+	outlet->retry_at = fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, fault);
+	if (worker->parcels[1].outlet == outlet)
+		pst_parcel_drop(&worker->parcels[1]);
+	pst_parcel_drop(parcel);
+	pst_outlet_rewind(outlet);
+}
+
+/* Drop from the parcel what has its final verdict, and keep the order of the rest. */
+static void
+keep_undone(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tally)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	int			kept = 0;
+
+	if (tally->rejected > 0)
+		return;					/* sent again as a whole: dead letters are written once */
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+		if (pst_sink_verdict(sink, i) != PST_DELIVERED)
+			parcel->batch.events[kept++] = parcel->batch.events[i];
+	parcel->batch.nevents = parcel->shipment.nevents = kept;
+	outlet->cursor.counts.sent += tally->delivered;
+	/* all before the first that is left is settled */
+	if (parcel->batch.events[0].position > outlet->cursor.next_position)
+		move_cursor(worker, parcel, parcel->batch.events[0].position - 1);
+}
+
+/* The sink is down, busy or in doubt: the parcel is kept and tried again. */
+static void
+settle_retry(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tally)
+{
+	PstOutlet  *outlet = parcel->outlet;
+	const PstFault *fault = sink->ops->fault(sink);
+
+	outlet->cursor.counts.retried += tally->retry;
+	if (!worker->ops->names_shipments)
+		keep_undone(worker, sink, parcel, tally);
+	if (parcel->in_doubt_since == 0 && (fault->in_doubt || tally->delivered > 0))
+		parcel->in_doubt_since = GetCurrentTimestamp();
+	outlet->connection->retry_at = fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, fault);
+	pst_stat_progress(outlet->stat, PST_ROUTE_RETRYING, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+}
+
+void
+pst_settle(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstSink    *sink = parcel->outlet->connection->sink;
+	Tally		tally = count_verdicts(sink, parcel);
+
+	if (tally.misconfigured > 0)
+		settle_misconfigured(worker, sink, parcel);
+	else if (tally.retry > 0)
+		settle_retry(worker, sink, parcel, &tally);
+	else
+		settle_done(worker, sink, parcel, &tally);
+}

@@ -1,0 +1,283 @@
+/*
+ * sink.c
+ *	  A sink worker: one process per foreign server that routes send to.
+ *
+ * Its cycle has three steps: read a parcel (a short transaction), send it (no
+ * transaction, no lock, no snapshot; waits only in pst_net_wait), settle it (a
+ * short transaction, shared by what came before).  While the sink digests one
+ * parcel the next is read.  An ERROR ends the process; the scheduler starts it
+ * again, later each time.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_foreign_server.h"
+#include "config/config.h"
+#include "event/log.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "net/net.h"
+#include "pgstat.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "worker/outlet.h"
+
+static bool settings_changed = true;
+
+/* A server or a user mapping was altered: connect anew, as soon as nothing is under way. */
+static void
+notice_change(Datum arg, int cacheid, uint32 hashvalue)
+{
+	settings_changed = true;
+}
+
+/* ---- the beginning ---- */
+
+static void
+read_log_id(PstSinkWorker *worker)
+{
+	PstHome		home;
+
+	pst_work_begin("starting");
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_home_read(&home);
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
+	if (!home.ours)
+		pst_worker_quit();
+	strlcpy(worker->log_id, home.log_id, sizeof(worker->log_id));
+}
+
+static void
+begin(PstSinkWorker *worker, Datum arg)
+{
+	PstShared  *shared = pst_shared();
+
+	worker->place = pst_worker_begin(arg);
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	worker->scheduler = pst_find_worker(PST_SCHEDULER, MyDatabaseId, NULL);
+	LWLockRelease(&shared->lock);
+	if (worker->scheduler == NULL)
+		pst_worker_quit();
+	worker->context = AllocSetContextCreate(TopMemoryContext, "persistomata sink worker",
+											ALLOCSET_DEFAULT_SIZES);
+	worker->server = MemoryContextStrdup(worker->context, worker->place->server);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, notice_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, notice_change, (Datum) 0);
+	read_log_id(worker);
+}
+
+/* Settle on what routes, server and mappings are now. */
+static void
+take_changes(PstSinkWorker *worker)
+{
+	if (!settings_changed &&
+		worker->routes_seen == pg_atomic_read_u32(&worker->scheduler->routes))
+		return;
+	settings_changed = false;
+	pst_connections_reset(worker);
+	/* reading the routes answers all invalidations that had come by then */
+	pst_outlets_reload(worker);
+	settings_changed = false;
+	if (worker->ops == NULL)
+		pst_worker_quit();
+}
+
+/* ---- read ---- */
+
+static PstOutlet *
+next_ready(PstSinkWorker *worker)
+{
+	int			n = list_length(worker->outlets);
+
+	for (int i = 1; i <= n; i++)
+	{
+		int			turn = (worker->turn + i) % n;
+		PstOutlet  *outlet = list_nth(worker->outlets, turn);
+
+		if (pst_outlet_is_ready(worker, outlet))
+		{
+			worker->turn = turn;
+			return outlet;
+		}
+	}
+	return NULL;
+}
+
+/* Read a parcel for whoever has something to send. */
+static bool
+read_parcel(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet;
+
+	/* once round at most */
+	for (int i = list_length(worker->outlets); i > 0 && (outlet = next_ready(worker)) != NULL; i--)
+		if (pst_parcel_read(worker, outlet, parcel))
+			return true;
+	return false;
+}
+
+/* ---- send ---- */
+
+/* While the sink digests one shipment, the next is read: once. */
+static void
+read_ahead(PstSinkWorker *worker)
+{
+	/* what is in doubt or promised is done with first */
+	if (worker->parcels[1].outlet == NULL && worker->parcels[0].in_doubt_since == 0)
+		(void) read_parcel(worker, &worker->parcels[1]);
+}
+
+static void
+send_parcel(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstConnection *connection = parcel->outlet->connection;
+	bool		ahead = false;
+
+	pst_parcel_intend(worker, parcel);
+	if (connection->sink == NULL)
+	{
+		pst_work_begin("opening a sink");
+		pst_connection_open(worker, connection);
+		pst_work_end();
+	}
+	parcel->shipment.in_doubt = parcel->in_doubt_since != 0;
+	parcel->shipment.in_doubt_ms = parcel->in_doubt_since == 0 ? 0 :
+		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
+	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
+					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
+	pgstat_report_activity(STATE_RUNNING, "sending");
+	pst_sink_send(connection->sink, &parcel->shipment);
+	while (pst_sink_poll(connection->sink) == PST_SINK_BUSY)
+	{
+		PstWants	wants;
+
+		if (!ahead)
+		{
+			ahead = true;
+			read_ahead(worker);
+			continue;
+		}
+		pst_sink_wants(connection->sink, &wants);
+		(void) pst_net_wait(&wants, -1, PG_WAIT_EXTENSION);
+	}
+}
+
+/* ---- the rest ---- */
+
+/* Connections that have nothing to send keep their heartbeat. */
+static void
+rest(PstSinkWorker *worker, int wait_ms)
+{
+	PstWants	wants = {.timeout_ms = -1};
+	ListCell   *cell;
+
+	foreach(cell, worker->connections)
+	{
+		PstConnection *connection = lfirst(cell);
+		PstWants	one;
+
+		if (connection->sink == NULL || connection->sink->sending)
+			continue;
+		pst_sink_wants(connection->sink, &one);
+		wants.timeout_ms = pst_sooner(wants.timeout_ms, one.timeout_ms);
+		for (int i = 0; i < one.nfds && wants.nfds < PST_MAX_FDS; i++)
+			wants.on[wants.nfds++] = one.on[i];
+	}
+	if (wait_ms != 0)
+		pst_work_idle();
+	(void) pst_net_wait(&wants, wait_ms, PG_WAIT_EXTENSION);
+	foreach(cell, worker->connections)
+	{
+		PstConnection *connection = lfirst(cell);
+
+		if (connection->sink && !connection->sink->sending && connection->sink->ops->idle)
+			connection->sink->ops->idle(connection->sink);
+	}
+}
+
+/* Milliseconds until something that waits after a failure may try again, or -1. */
+static int
+next_attempt_ms(const PstSinkWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			wait = -1;
+	ListCell   *cell;
+
+	foreach(cell, worker->outlets)
+	{
+		const PstOutlet *outlet = lfirst(cell);
+		TimestampTz at = outlet->connection == NULL ? 0 : Max(outlet->retry_at, outlet->connection->retry_at);
+
+		if (at > now)
+			wait = pst_sooner(wait, pst_ms_until(at) + 1);
+	}
+	return wait;
+}
+
+/* A parcel that failed waits for its connection. */
+static bool
+may_send(const PstParcel *parcel)
+{
+	const PstOutlet *outlet = parcel->outlet;
+
+	return outlet->connection->retry_at <= GetCurrentTimestamp();
+}
+
+static void
+cycle(PstSinkWorker *worker)
+{
+	PstParcel  *parcel = &worker->parcels[0];
+
+	if (parcel->outlet == NULL && worker->parcels[1].outlet != NULL)
+		pst_parcel_advance(worker);
+	if (parcel->outlet == NULL)
+		(void) read_parcel(worker, parcel);
+
+	if (parcel->outlet != NULL && parcel->shipment.nevents == 0)
+		pst_settle_empty(worker, parcel);
+	else if (parcel->outlet != NULL && may_send(parcel))
+	{
+		send_parcel(worker, parcel);
+		pst_settle(worker, parcel);
+	}
+	else
+	{
+		/* nobody waits for a byte of ours: now or soon */
+		int			wait = pst_acknowledge_in_ms(worker);
+
+		if (wait == 0)
+		{
+			pst_acknowledge(worker);
+			wait = -1;
+		}
+		rest(worker, pst_sooner(wait, next_attempt_ms(worker)));
+	}
+	if (pst_acknowledge_in_ms(worker) == 0)
+		pst_acknowledge(worker);
+}
+
+void
+pst_sink_main(Datum arg)
+{
+	PstSinkWorker *worker = MemoryContextAllocZero(TopMemoryContext, sizeof(PstSinkWorker));
+	MemoryContext scratch;
+
+	begin(worker, arg);
+	scratch = AllocSetContextCreate(TopMemoryContext, "persistomata sink cycle", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		MemoryContextSwitchTo(scratch);
+		MemoryContextReset(scratch);
+		CHECK_FOR_INTERRUPTS();
+		pst_worker_reload();
+		if (!pst_deliver)
+			pst_worker_quit();
+		take_changes(worker);
+		cycle(worker);
+	}
+}
