@@ -13,9 +13,11 @@
 static void
 prepare(PstQuery *query, const char *sql)
 {
+	MemoryContext context = CurrentMemoryContext;
 	SPIPlanPtr	plan;
 
 	plan = SPI_prepare(sql, query->nargs, query->argtypes);
+	MemoryContextSwitchTo(context);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
