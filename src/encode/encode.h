@@ -35,7 +35,7 @@ extern const char *pst_next_member(const char *at, StringInfo name, StringInfo v
  * {from} {to} {fsm} replaced; an absent field becomes "-"; "{{" and "}}" are
  * single braces.
  */
-extern void pst_encode_address(StringInfo out, const char *template, const PstEvent *event);
+extern PGDLLEXPORT void pst_encode_address(StringInfo out, const char *template, const PstEvent *event);
 
 /* false, with the unknown field's name in *unknown, if the template has one */
 extern bool pst_check_template(const char *template, char **unknown);

@@ -83,7 +83,7 @@ pst_check_template(const char *template, char **unknown)
 			(void) field_value(&none, at + 1, end - at - 1, &known);
 		if (!known)
 		{
-			*unknown = end ? pnstrdup(at + 1, end - at - 1) : pstrdup(at + 1);
+			*unknown = end ? pnstrdup(at + 1, end - at - 1) : pstrdup(at);
 			return false;
 		}
 		at = end;

@@ -223,8 +223,8 @@ extern PGDLLEXPORT const char *pst_option_or_default(const PstSinkOps *ops, cons
 extern void pst_sink_init(void);	/* registers the kinds built in */
 
 /* in option.c: checks one option, throws with a hint that names the valid ones */
-extern void pst_check_option(const PstSinkOps *ops, PstOptionPlace place,
-							 const char *name, const char *value);
+extern PGDLLEXPORT void pst_check_option(const PstSinkOps *ops, PstOptionPlace place,
+										const char *name, const char *value);
 
 /*
  * in option.c: the body of a foreign data wrapper's validator function; options

@@ -56,10 +56,24 @@ LANGUAGE sql IMMUTABLE AS $$
 	  FROM pg_catalog.generate_series(first, first + n - 1) p
 $$;
 
--- The bytes of an event, as an encoder makes them.
+-- Checks an option of a route.
+CREATE FUNCTION sink_probe.check_option(kind text, name text, value text) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'sink_probe_check';
+
+-- The bytes of an event in a format, or its address by a template.
 CREATE FUNCTION sink_probe.encode(events jsonb, format text) RETURNS SETOF text
 LANGUAGE c AS 'MODULE_PATHNAME', 'sink_probe_encode';
 
 CREATE FUNCTION sink_probe.memory_options(options text[], catalog oid) RETURNS void
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'memory_options';
 CREATE FOREIGN DATA WRAPPER sink_probe_memory NO HANDLER VALIDATOR sink_probe.memory_options;
+
+-- The other side of RabbitMQ.
+CREATE FUNCTION sink_probe.amqp_bind(
+	port int, queue text, exchange text DEFAULT 'persistomata', key text DEFAULT '#',
+	max_length int DEFAULT 0) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_bind';
+CREATE FUNCTION sink_probe.amqp_take(port int, queue text, n int DEFAULT 1000000)
+RETURNS TABLE (nth int, routing_key text, message_id text, content_type text, type text,
+			   delivery_mode int, headers text, body text)
+LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_take';

@@ -29,6 +29,7 @@ PG_FUNCTION_INFO_V1(sink_probe_drain);
 PG_FUNCTION_INFO_V1(sink_probe_idle);
 PG_FUNCTION_INFO_V1(sink_probe_close);
 PG_FUNCTION_INFO_V1(sink_probe_encode);
+PG_FUNCTION_INFO_V1(sink_probe_check);
 PG_FUNCTION_INFO_V1(memory_options);
 
 void		_PG_init(void);
@@ -37,7 +38,9 @@ static void (*register_sink) (const PstSinkOps *);
 static const PstSinkOps *(*find_sink) (const char *);
 static bool (*net_wait) (const PstWants *, int, uint32);
 static void (*check_options) (const char *, Datum, Oid);
+static void (*check_option) (const PstSinkOps *, PstOptionPlace, const char *, const char *);
 static void (*encode_event) (StringInfo, const PstEvent *, const char *);
+static void (*encode_address) (StringInfo, const char *, const PstEvent *);
 
 static PstSink *kept = NULL;
 static MemoryContext kept_context = NULL;
@@ -56,7 +59,9 @@ _PG_init(void)
 	find_sink = exported("pst_find_sink");
 	net_wait = exported("pst_net_wait");
 	check_options = exported("pst_check_options");
+	check_option = exported("pst_check_option");
 	encode_event = exported("pst_encode_event");
+	encode_address = exported("pst_encode_address");
 	register_sink(&memory_sink);
 }
 
@@ -347,10 +352,13 @@ sink_probe_close(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* events, format; or events, address template */
 Datum
 sink_probe_encode(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *format = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	bool		is_format = strcmp(format, "json") == 0 || strcmp(format, "cloudevents") == 0;
 	PstEvent   *events;
 	int			nevents;
 
@@ -364,12 +372,28 @@ sink_probe_encode(PG_FUNCTION_ARGS)
 		bool		is_null = false;
 
 		initStringInfo(&out);
-		encode_event(&out, &events[i], text_to_cstring(PG_GETARG_TEXT_PP(1)));
+		if (is_format)
+			encode_event(&out, &events[i], format);
+		else
+			encode_address(&out, format, &events[i]);
 		value = CStringGetTextDatum(out.data);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &is_null);
 	}
 	SPI_finish();
 	return (Datum) 0;
+}
+
+Datum
+sink_probe_check(PG_FUNCTION_ARGS)
+{
+	char	   *kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const PstSinkOps *ops = find_sink(kind);
+
+	if (ops == NULL)
+		elog(ERROR, "sink kind \"%s\" does not exist", kind);
+	check_option(ops, PST_OPTION_ROUTE, text_to_cstring(PG_GETARG_TEXT_PP(1)),
+				 text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	PG_RETURN_VOID();
 }
 
 /* The validator of our own kind's foreign data wrapper. */
