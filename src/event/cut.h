@@ -56,4 +56,7 @@ extern int64 pst_cut_at_position(const PstRing *ring, int64 position);
 /* The first kept cut that has seen a version of routes' settings; 0 if none has. */
 extern int64 pst_cut_at_settings(const PstRing *ring, int64 version);
 
+/* The first kept cut that sees a transaction; 0 if none does. */
+extern int64 pst_cut_at_xid(const PstRing *ring, uint64 xid);
+
 #endif							/* PST_CUT_H */

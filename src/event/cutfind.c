@@ -19,7 +19,7 @@ static PstQuery range_queries[PST_RING_SLOTS] = {{
 }};
 
 static PstQuery probe_queries[PST_RING_SLOTS] = {{
-	"SELECT cut, first_position, events, settings FROM persistomata.cut_%d"
+	"SELECT cut, first_position, events, settings, snapshot FROM persistomata.cut_%d"
 	" WHERE cut OPERATOR(pg_catalog.>=) $1 ORDER BY cut LIMIT 1",
 	1, {INT8OID}, NULL
 }};
@@ -44,6 +44,16 @@ static bool
 has_seen(int64 version)
 {
 	return DatumGetInt64(pst_result(0, 4, NULL)) >= version;
+}
+
+static bool
+sees(int64 xid)
+{
+	PstSnapshot *snapshot = pst_snapshot_from_datum(pst_result(0, 5, NULL));
+	bool		seen = pst_snapshot_sees(snapshot, (uint64) xid);
+
+	pfree(snapshot);
+	return seen;
 }
 
 /* The first cut of a slot for which reached() is true, and is for all later. */
@@ -105,6 +115,12 @@ int64
 pst_cut_at_settings(const PstRing *ring, int64 version)
 {
 	return first_in_ring(ring, has_seen, version);
+}
+
+int64
+pst_cut_at_xid(const PstRing *ring, uint64 xid)
+{
+	return first_in_ring(ring, sees, (int64) xid);
 }
 
 static void

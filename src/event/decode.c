@@ -52,7 +52,7 @@ static PstQuery machine_query = {
 };
 
 static PstQuery binding_query = {
-	"SELECT relid::pg_catalog.oid FROM persistomata.binding WHERE id OPERATOR(pg_catalog.=) $1",
+	"SELECT relid::pg_catalog.oid, fsm FROM persistomata.binding WHERE id OPERATOR(pg_catalog.=) $1",
 	1, {INT4OID}, NULL
 };
 
@@ -108,15 +108,16 @@ look_up(NameKey key, int *version)
 			*version = DatumGetInt32(pst_result(0, 2, NULL));
 			return TextDatumGetCString(pst_result(0, 1, NULL));
 		case NAME_BINDING:
-			if (OidIsValid(get_relname_relid("binding", get_namespace_oid("persistomata", true))) &&
-				pst_query_read(&binding_query, &arg) > 0)
+			if (pst_query_read(&binding_query, &arg) > 0)
 			{
-				Oid			relation = DatumGetObjectId(pst_result(0, 1, NULL));
-				char	   *table = get_rel_name(relation);
+				bool		gone;
+				Oid			relation = DatumGetObjectId(pst_result(0, 1, &gone));
+				char	   *table = gone ? NULL : get_rel_name(relation);
 
-				if (table)
-					return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-													  table);
+				/* one that was dropped keeps its last name */
+				if (table == NULL)
+					return TextDatumGetCString(pst_result(0, 2, NULL));
+				return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relation)), table);
 			}
 			break;
 		case NAME_NODE:
@@ -142,9 +143,6 @@ name_of(NameKind kind, int number)
 		int			version;
 		char	   *text = look_up(key, &version);
 
-		/* a dropped table's last known name is better than none */
-		if (text == NULL && found)
-			return name;
 		if (text == NULL)
 			text = psprintf("%s %d", kind == NAME_MACHINE ? "machine" :
 							kind == NAME_BINDING ? "binding" : "timeline", number);

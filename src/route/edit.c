@@ -44,6 +44,11 @@ static PstQuery create_query = {
 	3, {TEXTOID, NAMEOID, OIDOID}, NULL
 };
 
+static PstQuery exists_query = {
+	"SELECT 1 FROM persistomata.route WHERE name OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}, NULL
+};
+
 static PstQuery version_query = {
 	"SELECT pg_catalog.nextval('persistomata.settings_version')",
 	0, {0}, NULL
@@ -232,6 +237,10 @@ pst_create_route(PG_FUNCTION_ARGS)
 
 	pst_owner_begin(&rights);
 	args[0] = CStringGetTextDatum(name);
+	if (pst_query_write(&exists_query, args, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("route \"%s\" exists already", name)));
 	args[1] = NameGetDatum(&server_name);
 	args[2] = ObjectIdGetDatum(rights.user);
 	pst_query_write(&create_query, args, NULL);

@@ -159,3 +159,39 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_lock_cuts';
 COMMENT ON FUNCTION persistomata.lock_cuts() IS
 'internal: keeps others from cutting the log or turning its ring until the transaction ends';
 REVOKE ALL ON FUNCTION persistomata.lock_cuts() FROM PUBLIC;
+
+CREATE FUNCTION persistomata.turn(follow bool) RETURNS bool
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pst_turn';
+COMMENT ON FUNCTION persistomata.turn(bool) IS
+'internal: turns the ring of the log now, in two transactions: turn(false), then turn(true)';
+REVOKE ALL ON FUNCTION persistomata.turn(bool) FROM PUBLIC;
+
+CREATE FUNCTION persistomata.empty_slot() RETURNS bool
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_empty_slot';
+COMMENT ON FUNCTION persistomata.empty_slot() IS
+'internal: empties a slot of the ring that nothing pins';
+REVOKE ALL ON FUNCTION persistomata.empty_slot() FROM PUBLIC;
+
+CREATE FUNCTION persistomata.log_intact() RETURNS bool
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_log_intact';
+COMMENT ON FUNCTION persistomata.log_intact() IS
+'raises an error if a part of the log that this transaction''s snapshot sees has been emptied since; keeps the rest';
+REVOKE ALL ON FUNCTION persistomata.log_intact() FROM PUBLIC;
+
+CREATE FUNCTION persistomata.position(event_id bigint) RETURNS bigint
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pst_position';
+COMMENT ON FUNCTION persistomata.position(bigint) IS
+'the position of an event in the log; NULL if it is not kept, or not cut yet';
+REVOKE ALL ON FUNCTION persistomata.position(bigint) FROM PUBLIC;
+
+CREATE FUNCTION persistomata.events(
+	from_position bigint, to_position bigint,
+	OUT "position" bigint, OUT name text, OUT event_id bigint, OUT type text, OUT machine text,
+	OUT version int, OUT fsm text, OUT key text, OUT event text, OUT from_state text,
+	OUT to_state text, OUT args jsonb, OUT payload jsonb, OUT reason text,
+	OUT occurred_at timestamptz, OUT xid xid8, OUT actor text, OUT headers jsonb, OUT node text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pst_events';
+COMMENT ON FUNCTION persistomata.events(bigint, bigint) IS
+'the events at these positions, as far as they are kept';
+REVOKE ALL ON FUNCTION persistomata.events(bigint, bigint) FROM PUBLIC;

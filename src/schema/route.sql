@@ -127,3 +127,69 @@ CREATE FUNCTION persistomata.discard_dead_letter(id bigint) RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pst_discard_dead_letter';
 COMMENT ON FUNCTION persistomata.discard_dead_letter(bigint) IS
 'forgets a dead letter';
+
+CREATE FUNCTION persistomata.takeover() RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	system     text := (SELECT c.system_identifier::text FROM pg_control_system() c);
+	here       oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
+	new_id     text := substr(replace(gen_random_uuid()::text, '-', ''), 1, 12);
+	last       record;
+	last_turn  bigint;
+	new_slot   int;
+	new_start  bigint;
+BEGIN
+	IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+		RAISE EXCEPTION 'must be superuser to call takeover()' USING ERRCODE = '42501';
+	END IF;
+	PERFORM persistomata.lock_cuts();
+	IF EXISTS (SELECT 1 FROM persistomata.log_home WHERE system_identifier = system AND database = here) THEN
+		RAISE EXCEPTION 'the event log is this database''s own already' USING ERRCODE = '55000';
+	END IF;
+
+	-- The restored log ends here; its transaction numbers mean nothing in this system.
+	SELECT coalesce(max(c.cut), 0) AS cut, coalesce(max(c.first_position + c.events), 1) AS end_position
+	  INTO last FROM persistomata.cuts() c;
+	last_turn := (SELECT max(turn) FROM persistomata.ring);
+	UPDATE persistomata.ring SET last_cut = last.cut, closed_at = now() WHERE turn > 0 AND last_cut IS NULL;
+	new_slot := (SELECT slot FROM persistomata.ring WHERE turn = 0 ORDER BY slot LIMIT 1);
+	IF new_slot IS NULL THEN
+		new_slot := (SELECT slot FROM persistomata.ring ORDER BY turn LIMIT 1);
+		EXECUTE format('TRUNCATE persistomata.log_%s, persistomata.cut_%s, persistomata.ack_%s', new_slot, new_slot, new_slot);
+	END IF;
+
+	-- A new log begins: its first cut is empty and sees what is committed now.
+	new_start := ((last.end_position >> 32) + 1) << 32;
+	UPDATE persistomata.ring
+	   SET turn = last_turn + 1, turned_at = now(), first_cut = last.cut, last_cut = NULL, closed_at = NULL
+	 WHERE slot = new_slot;
+	EXECUTE format('INSERT INTO persistomata.cut_%s (cut, predecessor, snapshot, first_position, events, settings,
+						timeline, stream_ms, made_at)
+					SELECT $1, $2, pg_current_snapshot(), $3, 0,
+						   coalesce((SELECT max(version) FROM persistomata.route_settings), 0),
+						   (''x'' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int,
+						   (extract(epoch FROM clock_timestamp()) * 1000)::bigint, now()', new_slot)
+	  USING last.cut + 1, last.cut, new_start;
+	INSERT INTO persistomata.route_generation (route, generation, from_position, settings)
+	SELECT r.id, (SELECT max(g.generation) + 1 FROM persistomata.route_generation g WHERE g.route = r.id), new_start,
+		   (SELECT max(s.version) FROM persistomata.route_settings s WHERE s.route = r.id)
+	  FROM persistomata.route r;
+	INSERT INTO persistomata.log_home (log_id, system_identifier, database) VALUES (new_id, system, here);
+	INSERT INTO persistomata.node (timeline, name)
+	VALUES ((('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int),
+			coalesce(nullif(current_setting('cluster_name'), ''), system))
+	ON CONFLICT (timeline) DO UPDATE SET name = EXCLUDED.name;
+	PERFORM setval('persistomata.ring_slot', new_slot);
+	PERFORM persistomata.wake();
+	RETURN new_id;
+END
+$$;
+COMMENT ON FUNCTION persistomata.takeover() IS
+'makes a restored log this database''s own: closes it, and begins a new one under a new id, which it gives';
+REVOKE ALL ON FUNCTION persistomata.takeover() FROM PUBLIC;
+
+CREATE FUNCTION persistomata.wake() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_wake';
+COMMENT ON FUNCTION persistomata.wake() IS
+'internal: at commit, has the workers look at log and routes';
+REVOKE ALL ON FUNCTION persistomata.wake() FROM PUBLIC;

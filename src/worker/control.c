@@ -10,6 +10,9 @@
 
 #include <signal.h>
 
+#include "access/xlog.h"
+#include "event/ring.h"
+#include "event/wake.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -26,6 +29,8 @@
 PG_FUNCTION_INFO_V1(pst_start_workers);
 PG_FUNCTION_INFO_V1(pst_stop_workers);
 PG_FUNCTION_INFO_V1(pst_stat_worker);
+PG_FUNCTION_INFO_V1(pst_wake);
+PG_FUNCTION_INFO_V1(pst_empty_slot);
 
 static void
 start_launcher(void)
@@ -54,6 +59,10 @@ pst_start_workers(PG_FUNCTION_ARGS)
 	PstShared  *shared = pst_shared();
 	bool		launcher;
 
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workers do not run during recovery")));
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < PST_MAX_WORKERS; i++)
 	{
@@ -147,4 +156,21 @@ pst_stat_worker(PG_FUNCTION_ARGS)
 	}
 	LWLockRelease(&shared->lock);
 	return (Datum) 0;
+}
+
+/* wake(): at commit, workers look at the log and at routes */
+Datum
+pst_wake(PG_FUNCTION_ARGS)
+{
+	pst_routes_changed();
+	PG_RETURN_VOID();
+}
+
+/* empty_slot(): what the scheduler does, for tests */
+Datum
+pst_empty_slot(PG_FUNCTION_ARGS)
+{
+	int64		wait_ms;
+
+	PG_RETURN_BOOL(pst_ring_empty_one(pst_least_position(), &wait_ms));
 }

@@ -160,8 +160,8 @@ look_at_timers(Scheduler *scheduler, bool events)
 }
 
 /* The first position that some route has yet to read. */
-static int64
-least_position(void)
+int64
+pst_least_position(void)
 {
 	List	   *routes;
 	ListCell   *cell;
@@ -211,7 +211,7 @@ look_at_ring(Scheduler *scheduler)
 	do
 	{
 		pst_work_begin("emptying a slot of the ring");
-		least = least_position();
+		least = pst_least_position();
 		emptied = pst_ring_empty_one(least, &wait_ms);
 		pst_work_end();
 		CHECK_FOR_INTERRUPTS();

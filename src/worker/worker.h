@@ -33,6 +33,9 @@ extern void pst_worker_quit(void) pg_attribute_noreturn();
 /* Reload the configuration if asked to. */
 extern void pst_worker_reload(void);
 
+/* The first position that some route has yet to read; in a transaction. */
+extern int64 pst_least_position(void);
+
 /* The lesser of two waits in ms, of which -1 is none. */
 extern int	pst_sooner(int a, int b);
 extern int	pst_ms_until(TimestampTz at);
