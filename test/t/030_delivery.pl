@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my %server = map { $_ => sink_server($_) } qw(clickhouse rabbitmq redis);
-my $node = new_node('main', synchronous_commit => 'off', log_min_messages => 'warning',
+my $node = new_node('main', synchronous_commit => 'off', restart_after_crash => 'on',
 	max_prepared_transactions => 5);
 my $db = 'postgres';
 
