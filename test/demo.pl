@@ -1,7 +1,7 @@
 # The part of test/demo.sh that talks to the sinks.
 #
-#	demo.pl prepare CLICKHOUSE RABBITMQ
-#		makes the table, the exchange and the queue that the routes send to
+#	demo.pl prepare RABBITMQ
+#		makes the exchange and the queue that the route sends to
 #	demo.pl run CLICKHOUSE RABBITMQ REDIS PSQL [OPTION...]
 #		sends one turnstile through its life, and prints what each sink holds
 #		and when it came
@@ -40,16 +40,7 @@ sub paint
 
 sub prepare
 {
-	my ($clickhouse, $rabbitmq) = @_;
-	PstTest::ClickHouse->connect($clickhouse)->query(<<'SQL');
-CREATE TABLE IF NOT EXISTS turnstile_log (
-	position UInt64, name String, event_id UInt64, type String, machine String,
-	version UInt32, fsm String, key String, event Nullable(String),
-	from_state Nullable(String), to_state Nullable(String), args Nullable(String),
-	payload Nullable(String), reason Nullable(String), occurred_at DateTime,
-	xid UInt64, actor String, headers Nullable(String), node String
-) ENGINE = MergeTree ORDER BY (fsm, key, position)
-SQL
+	my ($rabbitmq) = @_;
 	my $broker = PstTest::RabbitMQ->connect($rabbitmq);
 	$broker->declare_exchange('persistomata', 'topic');
 	$broker->declare_queue('turnstile');
@@ -67,12 +58,13 @@ sub watch_clickhouse
 {
 	my ($port, $ready, $seen) = @_;
 	my $clickhouse = PstTest::ClickHouse->connect($port, keep_alive => 1);
-	my $last = $clickhouse->value('SELECT max(position) FROM turnstile_log') || 0;
+	# the table is not there before the first event
+	my $last = eval { $clickhouse->value('SELECT max(position) FROM turnstile') } || 0;
 	$ready->();
 	while (1)
 	{
-		for my $event ($clickhouse->rows(
-				"SELECT * FROM turnstile_log WHERE position > $last ORDER BY position"))
+		for my $event (eval { $clickhouse->rows(
+				"SELECT * FROM turnstile WHERE position > $last ORDER BY position") })
 		{
 			$seen->($event);
 			$last = $event->{position};
@@ -102,12 +94,12 @@ sub watch_redis
 {
 	my ($port, $ready, $seen) = @_;
 	my $redis = PstTest::Redis->connect($port);
-	my ($newest) = @{ $redis->command('XREVRANGE', 'turnstile', '+', '-', 'COUNT', 1) };
+	my ($newest) = @{ $redis->command('XREVRANGE', 'persistomata:turnstile', '+', '-', 'COUNT', 1) };
 	my $last = $newest ? $newest->[0] : '0';
 	$ready->();
 	while (1)
 	{
-		for my $entry ($redis->entries_after('turnstile', $last, 1000))
+		for my $entry ($redis->entries_after('persistomata:turnstile', $last, 1000))
 		{
 			$seen->({ %{ decode_json($entry->{fields}{data}) }, id => $entry->{id} });
 			$last = $entry->{id};
@@ -186,7 +178,7 @@ sub turn
 	$fire->('coin', 1);
 	$fire->('walk', 1);
 	show("UPDATE turnstile SET state = 'inactive' WHERE id = $id");
-	$fire->('walk', 5, 'try_fire');
+	$fire->('walk', 5);
 	$fire->('walk', 2);
 	$fire->('off');
 	return $id;
@@ -231,7 +223,8 @@ my @same = qw(name position type key event from_state to_state xid);
 sub differs
 {
 	my ($one, $other) = @_;
-	return grep { ($one->{$_} // "\0") ne ($other->{$_} // "\0") } @same;
+	# what is absent is an empty string in ClickHouse's own table
+	return grep { ($one->{$_} // '') ne ($other->{$_} // '') } @same;
 }
 
 # One line for each event; under each sink what it holds of it, and since when.
@@ -316,7 +309,7 @@ sub run
 	$listen->(sub { keys %ready == @sinks });
 	print paint(1, 'A turnstile from its first day to its last'), "\n";
 	my $id = turn();
-	my ($due) = psql("SELECT count(*) FROM persistomata.history('turnstile', $id)");
+	my ($due) = psql("SELECT count(*) FROM persistomata.event WHERE fsm = 'public.turnstile' AND key = '$id'");
 	# Others may use the demo's cluster meanwhile.
 	my $mine = sub {
 		my ($sink) = @_;
@@ -334,6 +327,6 @@ sub run
 }
 
 my $what = shift // '';
-if ($what eq 'prepare' && @ARGV == 2) { prepare(@ARGV) }
+if ($what eq 'prepare' && @ARGV == 1) { prepare(@ARGV) }
 elsif ($what eq 'run' && @ARGV >= 4) { exit run(@ARGV) }
 else { die "usage: see test/demo.sh\n" }

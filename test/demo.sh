@@ -91,9 +91,9 @@ hints() {
 		${bold}All of it stays up.${plain} Look around:
 		  PostgreSQL   $psql
 		               $psql -c 'SELECT * FROM persistomata.stat_route'
-		  ClickHouse   curl 'http://127.0.0.1:$clickhouse/?query=SELECT+*+FROM+turnstile_log+FORMAT+Vertical'
+		  ClickHouse   curl 'http://127.0.0.1:$clickhouse/?query=SELECT+*+FROM+turnstile+FORMAT+Vertical'
 		  RabbitMQ     $top/test/servers/rabbitmq.sh ctl $work/servers/rabbitmq list_queues name messages
-		  Redis        redis-cli -p $redis XRANGE turnstile - +
+		  Redis        redis-cli -p $redis XRANGE persistomata:turnstile - +
 		Again:         $top/test/demo.sh
 		Stop:          $top/test/demo.sh stop
 	TEXT
@@ -115,7 +115,7 @@ choose_ports
 say "starting PostgreSQL, ClickHouse, RabbitMQ and Redis in $work"
 start_sinks
 start_postgres
-perl -I"$top/test/lib" "$top/test/demo.pl" prepare "$clickhouse" "$rabbitmq" || exit 1
+perl -I"$top/test/lib" "$top/test/demo.pl" prepare "$rabbitmq" || exit 1
 set_up
 perl -I"$top/test/lib" "$top/test/demo.pl" run "$clickhouse" "$rabbitmq" "$redis" \
 	"$pg_bin/psql" -h "$work/pg" -p "$postgres" -U postgres -d demo

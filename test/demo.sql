@@ -29,9 +29,6 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER analytics OPTIONS (user 'default');
 CREATE USER MAPPING FOR CURRENT_USER SERVER broker OPTIONS (user 'guest', password 'guest');
 CREATE USER MAPPING FOR CURRENT_USER SERVER cache;
 
-SELECT persistomata.create_route('turnstile_log', server => 'analytics', machine => 'turnstile',
-	options => '{"table": "turnstile_log"}');
-SELECT persistomata.create_route('turnstile_queue', server => 'broker', machine => 'turnstile',
-	options => '{"exchange": "persistomata"}');
-SELECT persistomata.create_route('turnstile_stream', server => 'cache', machine => 'turnstile',
-	options => '{"stream": "turnstile"}');
+SELECT persistomata.create_route('turnstile_log', server => 'analytics', machine => 'turnstile');
+SELECT persistomata.create_route('turnstile_queue', server => 'broker', machine => 'turnstile');
+SELECT persistomata.create_route('turnstile_stream', server => 'cache', machine => 'turnstile');

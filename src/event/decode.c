@@ -169,12 +169,18 @@ jsonb_column(TupleTableSlot *row, int column)
 {
 	Datum		value = row->tts_values[column - 1];
 	Jsonb	   *jsonb;
+	char	   *printed;
 	char	   *text;
 
 	if (row->tts_isnull[column - 1])
 		return NULL;
 	jsonb = DatumGetJsonbP(value);
-	text = to_utf8(JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
+	/* a StringInfo is a kilobyte at least: keep just the text */
+	printed = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	text = to_utf8(printed);
+	if (text == printed)
+		text = pstrdup(printed);
+	pfree(printed);
 	if ((Pointer) jsonb != DatumGetPointer(value))
 		pfree(jsonb);
 	return text;

@@ -11,7 +11,7 @@ my $node = new_node('demo', track_commit_timestamp => 'on');
 my %server = map { $_ => sink_server($_) } qw(clickhouse rabbitmq redis);
 my %port = map { $_ => $server{$_}->port } keys %server;
 
-is(system($^X, $demo, 'prepare', $port{clickhouse}, $port{rabbitmq}), 0, 'the sinks are prepared');
+is(system($^X, $demo, 'prepare', $port{rabbitmq}), 0, 'the sinks are prepared');
 $node->safe_psql('postgres', 'CREATE DATABASE demo');
 $node->command_ok(
 	[
