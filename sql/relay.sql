@@ -86,3 +86,4 @@ SELECT e.key, e.to_state, e.position >= 4294967296 AS far_ahead, e.name LIKE :'o
   FROM persistomata.events(4294967296, 9223372036854775807) e;
 DROP TABLE lamp;
 SELECT persistomata.drop_machine('lamp');
+SELECT persistomata.start_workers();

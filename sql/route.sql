@@ -89,3 +89,4 @@ REVOKE USAGE ON FOREIGN SERVER queue FROM regress_route;
 DROP ROLE regress_route;
 DROP SERVER queue;
 DROP EXTENSION postgres_fdw CASCADE;
+SELECT persistomata.start_workers();

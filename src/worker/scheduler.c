@@ -316,6 +316,9 @@ pst_scheduler_main(Datum arg)
 	MemoryContext cycle;
 	PstWorker  *place = pst_worker_begin(arg);
 
+	/* ends here where there is no extension */
+	pst_work_begin("starting");
+	pst_work_end();
 	pst_worker_be_alone("");
 	scheduler.place = place;
 	scheduler.look = true;
