@@ -8,7 +8,9 @@ use PostgreSQL::Test::Cluster;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my %server = map { $_ => sink_server($_) } qw(clickhouse rabbitmq redis);
+# Redis keeps what it has acknowledged, as one that matters does
+my %server = map { $_ => sink_server($_) } qw(clickhouse rabbitmq);
+$server{redis} = sink_server('redis', options => [ '--appendonly', 'yes', '--appendfsync', 'always' ]);
 my $node = new_node('main', synchronous_commit => 'off', restart_after_crash => 'on',
 	max_prepared_transactions => 5);
 my $db = 'postgres';
