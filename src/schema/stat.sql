@@ -20,7 +20,7 @@ CREATE VIEW persistomata.stat_worker AS
 SELECT d.datname AS database, w.kind, w.server, w.pid, w.state, w.since
   FROM persistomata.live_workers() w
   LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.database;
-COMMENT ON VIEW persistomata.stat_worker IS 'workers: schedulers and those that serve sinks';
+COMMENT ON VIEW persistomata.stat_worker IS 'workers: the launcher, schedulers and those that serve sinks';
 
 CREATE FUNCTION persistomata.live_routes(
 	OUT route int, OUT state text, OUT "position" bigint, OUT sent bigint, OUT retried bigint,
@@ -84,3 +84,50 @@ COMMENT ON VIEW persistomata.stat_route IS
 'routes: where each stands, how far behind, and what is in its way';
 GRANT SELECT ON persistomata.stat_worker, persistomata.stat_route TO PUBLIC;
 
+
+-- What keeps a slot of the ring.  A route that has not begun pins nothing.
+CREATE FUNCTION persistomata.ring_slots(
+	OUT slot int, OUT state text, OUT turn bigint, OUT turned_at timestamptz, OUT bytes bigint,
+	OUT first_cut bigint, OUT last_cut bigint, OUT pinned_by text)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	last_end bigint;
+BEGIN
+	FOR slot, state, turn, turned_at, bytes, first_cut, last_cut, pinned_by IN
+		SELECT r.slot, CASE WHEN r.turn = 0 THEN 'empty' WHEN r.turn = max(r.turn) OVER () THEN 'current'
+							WHEN r.last_cut IS NULL THEN 'open' ELSE 'closed' END,
+			   nullif(r.turn, 0), CASE WHEN r.turn > 0 THEN r.turned_at END,
+			   pg_total_relation_size(format('persistomata.log_%s', r.slot)::regclass),
+			   r.first_cut, r.last_cut, NULL
+		  FROM persistomata.ring r ORDER BY r.slot
+	LOOP
+		IF state = 'open' THEN
+			pinned_by := coalesce('writer ' || (
+				SELECT string_agg(coalesce(l.pid::text, 'prepared'), ', ' ORDER BY l.pid) FROM pg_locks l
+				 WHERE l.relation = format('persistomata.log_%s', slot)::regclass AND l.mode = 'RowExclusiveLock'
+				   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
+				'the next cut');
+		ELSIF state = 'closed' THEN
+			last_end := (SELECT max(c.first_position + c.events) FROM persistomata.cuts() c WHERE c.cut <= last_cut);
+			pinned_by := coalesce(
+				'route ' || (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM persistomata.route r
+							  WHERE persistomata.route_position(r.id) < last_end - 1),
+				'retention until ' || (SELECT r.closed_at + current_setting('persistomata.retention')::interval
+										 FROM persistomata.ring r
+										WHERE r.slot = ring_slots.slot
+										  AND r.closed_at + current_setting('persistomata.retention')::interval > now()),
+				'an older slot, or a reader');
+		END IF;
+		RETURN NEXT;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION persistomata.ring_slots() IS 'the slots of the log''s ring, and what keeps them';
+REVOKE ALL ON FUNCTION persistomata.ring_slots() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION persistomata.ring_slots() TO pg_monitor;
+
+CREATE VIEW persistomata.stat_ring AS SELECT * FROM persistomata.ring_slots();
+COMMENT ON VIEW persistomata.stat_ring IS
+'the slots of the log''s ring: how big each is, and what keeps one from being emptied';
+GRANT SELECT ON persistomata.stat_ring TO PUBLIC;

@@ -136,6 +136,16 @@ pst_stat_worker(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	LWLockAcquire(&shared->lock, LW_SHARED);
+	if (shared->launcher_pid != 0)
+	{
+		Datum		values[6] = {0};
+		bool		nulls[6] = {true, false, true, false, false, true};
+
+		values[1] = CStringGetTextDatum("launcher");
+		values[3] = Int32GetDatum(shared->launcher_pid);
+		values[4] = CStringGetTextDatum("running");
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
 	for (int i = 0; i < PST_MAX_WORKERS; i++)
 	{
 		PstWorker  *worker = &shared->workers[i];

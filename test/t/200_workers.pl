@@ -73,7 +73,7 @@ $node->safe_psql('postgres', q{SELECT persistomata.create_route('r', 'queue', st
 ok(wait_for(sub { client($redis)->command('XLEN', 's') == 3 }, 'three entries'), 'what is in the log is sent');
 ok(wait_for_drain($node, 'postgres', 'r'), 'and acknowledged');
 is($node->safe_psql('postgres', 'SELECT kind, server, state FROM persistomata.stat_worker ORDER BY 1'),
-	"scheduler||running\nsink|queue|running", 'stat_worker shows who runs');
+	"launcher||running\nscheduler||running\nsink|queue|running", 'stat_worker shows who runs');
 
 # a route that begins now gets what comes, and only what it wants
 $node->safe_psql('postgres', q{
