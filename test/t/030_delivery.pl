@@ -150,7 +150,8 @@ BEGIN; INSERT INTO tick VALUES (204); PREPARE TRANSACTION 'p';
 SQL
 check_all('with a transaction prepared');
 $node->safe_psql($db, "COMMIT PREPARED 'p'");
-ok(wait_for(sub { (grep { $_ eq logged()->[-1] } @{ in_redis() }) > 0 }, 'the prepared event'), 'a prepared event is delivered by itself');
+my $prepared = logged()->[-1];
+ok(wait_for(sub { grep { $_ eq $prepared } @{ in_redis() } }, 'the prepared event'), 'a prepared event is delivered by itself');
 check_all('with it committed');
 
 note("RabbitMQ repeats: $rabbit_repeats");
