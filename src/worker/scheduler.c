@@ -149,7 +149,12 @@ look_at_timers(Scheduler *scheduler, bool events)
 	}
 	else if (events || due)
 	{
-		int64		next = pst_timers_run();
+		int64		next;
+
+		/* ends here if the extension is gone */
+		pst_work_begin("looking at timers");
+		pst_work_end();
+		next = pst_timers_run();
 
 		scheduler->timers_ms = now = pst_net_now();
 		scheduler->timers_due_ms = next < 0 ? -1 : now + next;
