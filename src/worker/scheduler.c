@@ -151,7 +151,7 @@ look_at_timers(Scheduler *scheduler, bool events)
 	{
 		int64		next;
 
-		/* ends here if the extension is gone */
+		/* ends the process if the extension is gone, or not there yet */
 		pst_work_begin("looking at timers");
 		pst_work_end();
 		next = pst_timers_run();

@@ -304,6 +304,9 @@ cycle(PstSinkWorker *worker)
 	if (parcel->outlet == NULL)
 		(void) read_parcel(worker, parcel);
 
+	/* reading may have told of a server or mapping that was altered */
+	if (settings_changed)
+		return;
 	if (parcel->outlet != NULL && parcel->shipment.nevents == 0)
 		pst_settle_empty(worker, parcel);
 	else if (parcel->outlet != NULL && may_send(parcel))
