@@ -158,10 +158,7 @@ pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 
 	MemoryContextReset(batch->context);
 	if (outlet->settings == NULL)
-	{
-		outlet->read_cut = 0;	/* reading on finds them */
 		return false;
-	}
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pst_ring_read(&ring);
@@ -200,6 +197,7 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 
 	pst_work_begin("settling dead letters");
 	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
 		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
@@ -218,6 +216,7 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 				remaining++;
 		}
 	}
+	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
 

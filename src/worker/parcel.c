@@ -148,18 +148,18 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 													  ALLOCSET_DEFAULT_SIZES);
 	parcel->letters = NULL;
 	pst_work_begin("reading the event log");
-	/* dead letters go behind all that is cut */
-	if (outlet->letters && outlet->read_cut == newest && !pst_outlet_promised(outlet))
-		found = worker->parcels[0].outlet != outlet && pst_letters_read(worker, outlet, parcel);
-	else if (find_place(outlet))
+	if (!find_place(outlet))
+		outlet->read_cut = newest;
+	else if (outlet->read_cut != newest || pst_outlet_promised(outlet))
 	{
 		read_batch(worker, outlet, parcel, newest);
 		found = parcel->batch.to_position >= parcel->batch.from_position;
 		if (!parcel->batch.more && !parcel->batch.new_settings)
 			outlet->read_cut = newest;
 	}
-	else
-		outlet->read_cut = newest;
+	/* dead letters go behind all that is cut */
+	if (!found && outlet->letters && outlet->read_cut == newest && worker->parcels[0].outlet != outlet)
+		found = pst_letters_read(worker, outlet, parcel);
 	pst_work_end();
 	if (!found)
 		return false;

@@ -163,17 +163,12 @@ write_dead_letters(PstSinkWorker *worker, const PstSink *sink, PstParcel *parcel
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
 		const PstEvent *event = &parcel->batch.events[i];
-		const PstFault *fault;
 
 		if (pst_sink_verdict(sink, i) != PST_REJECTED)
 			continue;
-		fault = sink->ops->event_fault(sink, i);
-		if (fault == NULL)
-			fault = sink->ops->fault(sink);
 		resetStringInfo(&json);
 		pst_encode_json(&json, event);
-		pst_dead_letter_write(parcel->outlet->route->id, event, json.data,
-							  psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said));
+		pst_dead_letter_write(parcel->outlet->route->id, event, json.data, pst_reason(sink, i));
 	}
 	write_cursor(parcel->outlet);
 	PopActiveSnapshot();
@@ -217,10 +212,10 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 /* ---- trouble ---- */
 
 static TimestampTz
-fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstFault *fault)
+fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
 {
 	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pst_backoff_ms(++*failures));
-	char	   *text = psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
+	char	   *text = pst_reason(sink, -1);
 
 	pst_stat_fault(outlet->stat, state, text, at);
 	if (*failures == 1)
@@ -236,12 +231,11 @@ static void
 settle_misconfigured(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel)
 {
 	PstOutlet  *outlet = parcel->outlet;
-	const PstFault *fault = sink->ops->fault(sink);
 
 	/* a promise stands until it is kept, and so does what may have landed */
 	outlet->doubted = Max(outlet->doubted, parcel->shipment.to_position);
 	outlet->doubted_since = GetCurrentTimestamp();
-	outlet->retry_at = fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, fault);
+	outlet->retry_at = fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, sink);
 	if (worker->parcels[1].outlet == outlet)
 		pst_parcel_drop(&worker->parcels[1]);
 	pst_parcel_drop(parcel);
@@ -277,9 +271,9 @@ settle_retry(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tal
 	outlet->cursor.counts.retried += tally->retry;
 	if (!worker->ops->names_shipments)
 		keep_undone(worker, sink, parcel, tally);
-	if (parcel->in_doubt_since == 0 && (fault->in_doubt || tally->delivered > 0))
+	if (parcel->in_doubt_since == 0 && ((fault && fault->in_doubt) || tally->delivered > 0))
 		parcel->in_doubt_since = GetCurrentTimestamp();
-	outlet->connection->retry_at = fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, fault);
+	outlet->connection->retry_at = fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
 	pst_stat_progress(outlet->stat, PST_ROUTE_RETRYING, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 }
 

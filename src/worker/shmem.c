@@ -9,6 +9,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "event/log.h"
 #include "event/wake.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -17,6 +20,8 @@
 #include "worker/shmem.h"
 
 bool		pst_preloaded = false;
+
+static object_access_hook_type previous_access_hook = NULL;
 
 static PstShared *shared = NULL;
 static PstWorker *my_scheduler = NULL;	/* a guess, checked at each use */
@@ -174,9 +179,21 @@ wake_after_commit(bool prepared, bool routes)
 		pst_wake_sinks(MyDatabaseId);
 }
 
+/* Workers sleep through DROP EXTENSION: have them look at its commit. */
+static void
+notice_drop(ObjectAccessType access, Oid classid, Oid objid, int subid, void *arg)
+{
+	if (previous_access_hook)
+		previous_access_hook(access, classid, objid, subid, arg);
+	if (access == OAT_DROP && classid == ExtensionRelationId && objid == pst_extension_oid())
+		pst_routes_changed();
+}
+
 void
 pst_wake_init(void)
 {
+	previous_access_hook = object_access_hook;
+	object_access_hook = notice_drop;
 	pst_wake_hooks.attach = attach_for_wake;
 	pst_wake_hooks.committed = wake_after_commit;
 }

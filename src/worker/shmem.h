@@ -95,8 +95,8 @@ extern void pst_worker_stop(PstWorker *worker);
 
 /* In the worker itself: its place, or NULL if it is not wanted any more. */
 extern PstWorker *pst_worker_attach(Datum arg);
-/* From now on the end of this process is not a failure. */
-extern void pst_worker_ends_quietly(void);
+/* From now on the end of this process is not a failure; a scheduler may be wanted again. */
+extern void pst_worker_ends_quietly(bool again);
 
 extern void pst_wake_launcher(void);
 extern void pst_wake_worker(PstWorker *worker);

@@ -24,6 +24,7 @@
 
 static PstWorker *me = NULL;
 static bool quietly = false;
+static bool wanted_again = false;
 
 static void
 enter(PstWorker *worker, PstWorkerState state)
@@ -150,12 +151,13 @@ pst_worker_stop(PstWorker *worker)
 }
 
 void
-pst_worker_ends_quietly(void)
+pst_worker_ends_quietly(bool again)
 {
 	quietly = true;
+	wanted_again = again;
 }
 
-/* RUNNING -> FREE or WAITING, from the worker's own exit hook */
+/* RUNNING -> FREE, WANTED or WAITING, from the worker's own exit hook */
 static void
 at_exit(int code, Datum arg)
 {
@@ -166,7 +168,9 @@ at_exit(int code, Datum arg)
 	me->latch = NULL;
 	if (me->state == PST_WORKER_RUNNING)
 	{
-		if (quietly)
+		if (quietly && wanted_again && me->kind == PST_SCHEDULER)
+			enter(me, PST_WORKER_WANTED);
+		else if (quietly)
 			pst_worker_free(me);
 		else
 			pst_worker_wait(me);

@@ -127,7 +127,7 @@ pst_worker_be_alone(const char *name)
 void
 pst_worker_quit(void)
 {
-	pst_worker_ends_quietly();
+	pst_worker_ends_quietly(false);
 	proc_exit(0);
 }
 
@@ -154,8 +154,11 @@ pst_work_begin(const char *doing)
 		my_extension = extension;
 	if (!OidIsValid(extension) || extension != my_extension)
 	{
+		/* what is known is of an extension that is gone; another may be there */
 		AbortCurrentTransaction();
-		pst_worker_quit();
+		pst_route_stat_free(MyDatabaseId, 0);
+		pst_worker_ends_quietly(OidIsValid(extension));
+		proc_exit(0);
 	}
 }
 
