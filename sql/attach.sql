@@ -146,4 +146,10 @@ SELECT to_state FROM persistomata.fire('lamps', 'l1', 'go');
 SELECT updated_at > created_at AS touched FROM lamps;
 DROP TABLE lamps;
 
+-- a machine without states
+SELECT persistomata.create_machine('void', E'stateDiagram-v2\n  [*] --> [*] : nothing');
+CREATE TABLE empty (id int PRIMARY KEY, state text);
+SELECT persistomata.attach('empty', 'void');
+DROP TABLE empty;
+
 SELECT persistomata.drop_machine(name) FROM (SELECT DISTINCT name FROM persistomata.machine) AS m;

@@ -457,8 +457,15 @@ pst_fsm_bind(Relation rel, const PstAttachOptions *options)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table \"%s\" is already bound to a machine", RelationGetRelationName(rel)),
 				 errhint("Detach it first with persistomata.detach().")));
+	/* nobody drops it while we bind to it */
+	pst_machine_lock(options->machine, ShareLock);
 	number = pst_machine_find(options->machine, 0);
 	version = pst_machine_version(number);
+	if (version->machine->entry == PST_STAR)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("machine \"%s\" has no states", options->machine),
+				 errdetail("An instance of it would end as it begins.")));
 	check_state_column(rel, options->state_column);
 	check_state_type(rel, options->state_column, version->machine);
 	keys = choose_key(rel, options->key_columns);
