@@ -315,10 +315,9 @@ resolve_columns(PstFsm *fsm, BindingRow *row)
 }
 
 static PstScope
-scope_of(const PstFsm *fsm, Relation rel, const char *what, const PstSnippet *snippet)
+scope_of(const PstFsm *fsm, const char *what, const PstSnippet *snippet)
 {
 	PstScope	scope = {
-		.relid = fsm->relid,
 		.row = fsm->desc,
 		.relname = get_rel_name(fsm->root),
 		.schema = get_namespace_name(get_rel_namespace(fsm->root)),
@@ -374,14 +373,12 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 				 errposition(1)));
 	error_context_stack = callback.previous;
 	fsm->needs_path = true;
-	if (action->kind == PST_ACTION_VOID)
-		fsm->has_void_actions = true;
 }
 
 static void
-compile_action(PstFsm *fsm, Relation rel, PstAction *action, const PstSnippet *snippet)
+compile_action(PstFsm *fsm, PstAction *action, const PstSnippet *snippet)
 {
-	PstScope	scope = scope_of(fsm, rel, "action", snippet);
+	PstScope	scope = scope_of(fsm, "action", snippet);
 	ListCell   *lc;
 
 	if (snippet->text == NULL)
@@ -399,7 +396,7 @@ compile_action(PstFsm *fsm, Relation rel, PstAction *action, const PstSnippet *s
 }
 
 static void
-compile_edges(PstFsm *fsm, Relation rel)
+compile_edges(PstFsm *fsm)
 {
 	const PstMachine *machine = fsm->machine;
 
@@ -414,25 +411,25 @@ compile_edges(PstFsm *fsm, Relation rel)
 		edge->transition = transition;
 		if (transition->guard.text)
 		{
-			scope = scope_of(fsm, rel, "guard", &transition->guard);
+			scope = scope_of(fsm, "guard", &transition->guard);
 			edge->guard = pst_compile_guard(&scope, transition->guard.text);
 			note_expression(fsm, edge->guard);
 		}
 		if (transition->timing.text)
 		{
-			scope = scope_of(fsm, rel, "time event", &transition->timing);
+			scope = scope_of(fsm, "time event", &transition->timing);
 			edge->timing = pst_compile_time(&scope, transition->timing.text);
 			note_expression(fsm, edge->timing);
 			fsm->has_timers = true;
 		}
-		compile_action(fsm, rel, &edge->action, &transition->action);
+		compile_action(fsm, &edge->action, &transition->action);
 	}
 	fsm->entry = palloc0(sizeof(PstAction) * machine->nstates);
 	fsm->exit = palloc0(sizeof(PstAction) * machine->nstates);
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		compile_action(fsm, rel, &fsm->entry[i], &machine->states[i].entry);
-		compile_action(fsm, rel, &fsm->exit[i], &machine->states[i].exit);
+		compile_action(fsm, &fsm->entry[i], &machine->states[i].entry);
+		compile_action(fsm, &fsm->exit[i], &machine->states[i].exit);
 	}
 }
 
@@ -475,8 +472,8 @@ compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 	fsm->needs_path = true;		/* while compiling */
 	level = pst_enter_path(fsm);
 	fsm->needs_path = false;
-	compile_edges(fsm, rel);
-	AtEOXact_GUC(true, level);
+	compile_edges(fsm);
+	pst_leave_path(level);
 	return fsm;
 }
 

@@ -21,7 +21,6 @@
 /* What names in a snippet are resolved against. */
 typedef struct PstScope
 {
-	Oid			relid;
 	TupleDesc	row;			/* of the FSM table */
 	const char *relname;		/* tablename.column is accepted, */
 	const char *schema;			/* and schema.tablename.column */

@@ -74,7 +74,6 @@ typedef struct PstFsm
 	PstAction  *exit;
 	bool		needs_path;		/* user code or sub-selects somewhere */
 	bool		has_timers;
-	bool		has_void_actions;
 
 	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
 

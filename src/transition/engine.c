@@ -418,13 +418,6 @@ refuse_event(PstMove *move, const PstSignal *signal, const PstEdge *failed)
 		move->refusal.hint = events_hint(machine, move->state);
 }
 
-/* A row function may have chosen the target by setting the state. */
-static bool
-chosen_by_function(PstMove *move, const PstEdge *edge)
-{
-	return edge->action.kind == PST_ACTION_ROW;
-}
-
 static bool
 is_candidate(PstMove *move, const PstEdge *edge, const PstSignal *signal)
 {
@@ -454,7 +447,8 @@ choose_edge(PstMove *move, const PstSignal *signal)
 				failed = edge;
 			continue;
 		}
-		if (edge->transition->ambiguous && signal->to_state == NULL && !chosen_by_function(move, edge))
+		/* a row function chooses among the targets by setting the state */
+		if (edge->transition->ambiguous && signal->to_state == NULL && edge->action.kind != PST_ACTION_ROW)
 		{
 			pst_refuse(&move->refusal, PST_AMBIGUOUS,
 					   "event \"%s\" in state \"%s\" has several targets", signal->event, pst_move_state(move));

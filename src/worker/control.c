@@ -38,14 +38,7 @@ start_launcher(void)
 	BackgroundWorker bgw;
 	BackgroundWorkerHandle *handle;
 
-	memset(&bgw, 0, sizeof(bgw));
-	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	bgw.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	bgw.bgw_restart_time = 5;
-	strlcpy(bgw.bgw_library_name, "persistomata", sizeof(bgw.bgw_library_name));
-	strlcpy(bgw.bgw_function_name, "pst_launcher_main", sizeof(bgw.bgw_function_name));
-	strlcpy(bgw.bgw_name, "persistomata launcher", sizeof(bgw.bgw_name));
-	strlcpy(bgw.bgw_type, "persistomata launcher", sizeof(bgw.bgw_type));
+	pst_describe_launcher(&bgw);
 	if (!RegisterDynamicBackgroundWorker(&bgw, &handle))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

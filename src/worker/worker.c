@@ -67,6 +67,20 @@ request_shmem(void)
 	RequestAddinShmemSpace(MAXALIGN(pst_shared_size()) + MAXALIGN(pst_counters_size()));
 }
 
+/* The launcher, preloaded or not. */
+void
+pst_describe_launcher(BackgroundWorker *bgw)
+{
+	memset(bgw, 0, sizeof(*bgw));
+	bgw->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	bgw->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	bgw->bgw_restart_time = 5;
+	strlcpy(bgw->bgw_library_name, "persistomata", sizeof(bgw->bgw_library_name));
+	strlcpy(bgw->bgw_function_name, "pst_launcher_main", sizeof(bgw->bgw_function_name));
+	strlcpy(bgw->bgw_name, "persistomata launcher", sizeof(bgw->bgw_name));
+	strlcpy(bgw->bgw_type, "persistomata launcher", sizeof(bgw->bgw_type));
+}
+
 void
 pst_worker_init(void)
 {
@@ -79,14 +93,7 @@ pst_worker_init(void)
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = request_shmem;
 
-	memset(&bgw, 0, sizeof(bgw));
-	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	bgw.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	bgw.bgw_restart_time = 5;
-	strlcpy(bgw.bgw_library_name, "persistomata", sizeof(bgw.bgw_library_name));
-	strlcpy(bgw.bgw_function_name, "pst_launcher_main", sizeof(bgw.bgw_function_name));
-	strlcpy(bgw.bgw_name, "persistomata launcher", sizeof(bgw.bgw_name));
-	strlcpy(bgw.bgw_type, "persistomata launcher", sizeof(bgw.bgw_type));
+	pst_describe_launcher(&bgw);
 	RegisterBackgroundWorker(&bgw);
 }
 

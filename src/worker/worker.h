@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "postmaster/bgworker.h"
 #include "worker/shmem.h"
 
 extern PGDLLEXPORT void pst_launcher_main(Datum arg);
@@ -15,6 +16,9 @@ extern PGDLLEXPORT void pst_sink_main(Datum arg);
 
 /* Registers the launcher if the library is being preloaded. */
 extern void pst_worker_init(void);
+
+/* What the postmaster is told of the launcher. */
+extern void pst_describe_launcher(BackgroundWorker *bgw);
 
 /* Attach, connect to the place's database and set what a worker needs set. */
 extern PstWorker *pst_worker_begin(Datum arg);
