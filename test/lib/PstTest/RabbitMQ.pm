@@ -119,10 +119,12 @@ sub delete_exchange
 	return $self;
 }
 
-# publish($exchange, $key, $body, message_id => …, …): without confirms.
+# publish($exchange, $key, $body, message_id => …, …): returns when the broker has
+# confirmed it, so a restart right after it keeps a persistent message.
 sub publish
 {
 	my ($self, $exchange, $key, $body, %values) = @_;
+	$self->{confirms} //= $self->_call(85, 10, "\0");
 	my ($flags, $encoded) = (0, '');
 	for my $bit (0 .. $#properties)
 	{
@@ -140,6 +142,7 @@ sub publish
 		pack('C n N', 2, 1, length $header) . "$header\xCE",
 		length $body ? pack('C n N', 3, 1, length $body) . "$body\xCE" : ())
 	  or die "RabbitMQ: $!\n";
+	$self->_expect(1, 60, 80);
 	return $self;
 }
 
