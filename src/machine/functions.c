@@ -105,7 +105,6 @@ pst_definition_states(PG_FUNCTION_ARGS)
 Datum
 pst_definition_transitions(PG_FUNCTION_ARGS)
 {
-	static const char *const kinds[] = {"plain", "hard", "soft", "after", "every"};
 	PstMachine *machine = parse_stored(fcinfo);
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -119,7 +118,7 @@ pst_definition_transitions(PG_FUNCTION_ARGS)
 		put_text(&values[0], &nulls[0], pst_machine_state_name(machine, transition->from));
 		put_text(&values[1], &nulls[1], transition->event);
 		put_text(&values[2], &nulls[2], pst_machine_state_name(machine, transition->to));
-		put_text(&values[3], &nulls[3], kinds[transition->kind]);
+		put_text(&values[3], &nulls[3], pst_transition_kind_name(transition->kind));
 		put_text(&values[4], &nulls[4], transition->guard.text);
 		put_text(&values[5], &nulls[5], transition->action.text);
 		put_row(fcinfo, values, nulls);

@@ -66,6 +66,14 @@ pst_machine_state(const PstMachine *machine, const char *name)
 }
 
 const char *
+pst_transition_kind_name(PstTransitionKind kind)
+{
+	static const char *const names[] = {"plain", "hard", "soft", "after", "every"};
+
+	return names[kind];
+}
+
+const char *
 pst_machine_state_name(const PstMachine *machine, int state)
 {
 	if (state == PST_STAR)

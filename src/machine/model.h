@@ -126,6 +126,9 @@ extern int	pst_snippet_place(const PstMachine *machine, const PstSnippet *snippe
  */
 extern char *pst_machine_excerpt(const char *definition, int offset);
 
+/* "plain", "hard", "soft", "after", "every" */
+extern const char *pst_transition_kind_name(PstTransitionKind kind);
+
 /* The name of a state by index; "*" for PST_STAR. */
 extern const char *pst_machine_state_name(const PstMachine *machine, int state);
 

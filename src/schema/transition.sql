@@ -66,3 +66,103 @@ COMMENT ON FUNCTION persistomata.fire(regclass, bigint, text, jsonb, text, text,
 COMMENT ON FUNCTION persistomata.fire(regclass, uuid, text, jsonb, text, text, text) IS
 'sends an event to an instance; raises an error of class PF when it is refused';
 
+
+CREATE FUNCTION persistomata.try_fire(
+	fsm             regclass,
+	key             text,
+	event           text,
+	args            jsonb DEFAULT NULL,
+	expected_state  text DEFAULT NULL,
+	idempotency_key text DEFAULT NULL,
+	to_state        text DEFAULT NULL)
+RETURNS persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_try_fire_text';
+
+CREATE FUNCTION persistomata.try_fire(
+	fsm             regclass,
+	key             bigint,
+	event           text,
+	args            jsonb DEFAULT NULL,
+	expected_state  text DEFAULT NULL,
+	idempotency_key text DEFAULT NULL,
+	to_state        text DEFAULT NULL)
+RETURNS persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_try_fire_bigint';
+
+CREATE FUNCTION persistomata.try_fire(
+	fsm             regclass,
+	key             uuid,
+	event           text,
+	args            jsonb DEFAULT NULL,
+	expected_state  text DEFAULT NULL,
+	idempotency_key text DEFAULT NULL,
+	to_state        text DEFAULT NULL)
+RETURNS persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_try_fire_uuid';
+
+COMMENT ON FUNCTION persistomata.try_fire(regclass, text, text, jsonb, text, text, text) IS
+'sends an event to an instance; when it is refused or fails, undoes it, logs an errored event and says why';
+COMMENT ON FUNCTION persistomata.try_fire(regclass, bigint, text, jsonb, text, text, text) IS
+'sends an event to an instance; when it is refused or fails, undoes it, logs an errored event and says why';
+COMMENT ON FUNCTION persistomata.try_fire(regclass, uuid, text, jsonb, text, text, text) IS
+'sends an event to an instance; when it is refused or fails, undoes it, logs an errored event and says why';
+
+CREATE FUNCTION persistomata.force(fsm regclass, key text, to_state text, reason text)
+RETURNS persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_force_text';
+COMMENT ON FUNCTION persistomata.force(regclass, text, text, text) IS
+'the table owner''s override: puts an instance into a state, with no guard and no action, and logs why';
+
+CREATE FUNCTION persistomata.force(fsm regclass, key bigint, to_state text, reason text)
+RETURNS persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_force_bigint';
+COMMENT ON FUNCTION persistomata.force(regclass, bigint, text, text) IS
+'the table owner''s override: puts an instance into a state, with no guard and no action, and logs why';
+
+CREATE FUNCTION persistomata.force(fsm regclass, key uuid, to_state text, reason text)
+RETURNS persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_force_uuid';
+COMMENT ON FUNCTION persistomata.force(regclass, uuid, text, text) IS
+'the table owner''s override: puts an instance into a state, with no guard and no action, and logs why';
+
+CREATE FUNCTION persistomata.explain(fsm regclass, key text, args jsonb DEFAULT NULL,
+	OUT event text, OUT kind text, OUT to_state text, OUT guard text, OUT action text,
+	OUT holds boolean, OUT reason text)
+RETURNS SETOF record
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_explain_text';
+COMMENT ON FUNCTION persistomata.explain(regclass, text, jsonb) IS
+'what could happen to an instance now, in definition order, and why not; changes nothing';
+
+CREATE FUNCTION persistomata.can(fsm regclass, key text, event text, args jsonb DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_can_text';
+COMMENT ON FUNCTION persistomata.can(regclass, text, text, jsonb) IS
+'would fire() accept this event now, as far as its guards decide; changes nothing';
+
+CREATE FUNCTION persistomata.explain(fsm regclass, key bigint, args jsonb DEFAULT NULL,
+	OUT event text, OUT kind text, OUT to_state text, OUT guard text, OUT action text,
+	OUT holds boolean, OUT reason text)
+RETURNS SETOF record
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_explain_bigint';
+COMMENT ON FUNCTION persistomata.explain(regclass, bigint, jsonb) IS
+'what could happen to an instance now, in definition order, and why not; changes nothing';
+
+CREATE FUNCTION persistomata.can(fsm regclass, key bigint, event text, args jsonb DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_can_bigint';
+COMMENT ON FUNCTION persistomata.can(regclass, bigint, text, jsonb) IS
+'would fire() accept this event now, as far as its guards decide; changes nothing';
+
+CREATE FUNCTION persistomata.explain(fsm regclass, key uuid, args jsonb DEFAULT NULL,
+	OUT event text, OUT kind text, OUT to_state text, OUT guard text, OUT action text,
+	OUT holds boolean, OUT reason text)
+RETURNS SETOF record
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_explain_uuid';
+COMMENT ON FUNCTION persistomata.explain(regclass, uuid, jsonb) IS
+'what could happen to an instance now, in definition order, and why not; changes nothing';
+
+CREATE FUNCTION persistomata.can(fsm regclass, key uuid, event text, args jsonb DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_can_uuid';
+COMMENT ON FUNCTION persistomata.can(regclass, uuid, text, jsonb) IS
+'would fire() accept this event now, as far as its guards decide; changes nothing';

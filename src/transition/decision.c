@@ -137,6 +137,8 @@ pst_decision_drop(PstDecision *decision)
 		pfree(decision->hops);
 	if (decision->state)
 		pfree(decision->state);
+	if (decision->reason)
+		pfree(decision->reason);
 	if (!decision->args_null)
 		pfree(DatumGetPointer(decision->args));
 	list_free(decision->void_actions);

@@ -23,6 +23,7 @@ typedef struct PstDecision
 	int			nhops;
 	PstHop	   *hops;
 	char	   *state;			/* that the row must be in, as text */
+	char	   *reason;			/* of the owner's override, or NULL */
 	List	   *void_actions;
 	Datum		args;			/* jsonb */
 	bool		args_null;

@@ -114,19 +114,33 @@ add_hop(PstMove *move, int from, int to, const PstEdge *edge)
 }
 
 static bool
-guard_holds(PstMove *move, const PstEdge *edge, ParamListInfo row)
+evaluate_guard(PstMove *move, const PstEdge *edge, ParamListInfo row, bool *isnull)
 {
 	ErrorContextCallback callback;
 	SnippetPlace place = {"guard", move->fsm->machine, edge->transition, 0};
-	bool		isnull;
 	Datum		value;
 
+	*isnull = false;
 	if (edge->guard == NULL)
 		return true;
 	push_place(&callback, &place);
-	value = pst_evaluate(edge->guard, row, &isnull);
+	value = pst_evaluate(edge->guard, row, isnull);
 	error_context_stack = callback.previous;
-	return !isnull && DatumGetBool(value);
+	return !*isnull && DatumGetBool(value);
+}
+
+static bool
+guard_holds(PstMove *move, const PstEdge *edge, ParamListInfo row)
+{
+	bool		isnull;
+
+	return evaluate_guard(move, edge, row, &isnull);
+}
+
+bool
+pst_guard_holds(PstMove *move, const PstEdge *edge, bool *isnull)
+{
+	return evaluate_guard(move, edge, move->row, isnull);
 }
 
 /* ---- actions ---- */
@@ -418,15 +432,22 @@ refuse_event(PstMove *move, const PstSignal *signal, const PstEdge *failed)
 		move->refusal.hint = events_hint(machine, move->state);
 }
 
-static bool
-is_candidate(PstMove *move, const PstEdge *edge, const PstSignal *signal)
+bool
+pst_edge_offered(const PstEdge *edge, int state, const char *event)
 {
 	const PstTransition *transition = edge->transition;
 
-	if (transition->from != move->state || is_implied(transition) || !is_event(transition, signal->event))
+	return transition->from == state && !is_implied(transition) &&
+		(event == NULL || is_event(transition, event));
+}
+
+static bool
+is_candidate(PstMove *move, const PstEdge *edge, const PstSignal *signal)
+{
+	if (!pst_edge_offered(edge, move->state, signal->event))
 		return false;
 	return signal->to_state == NULL ||
-		strcmp(pst_machine_state_name(move->fsm->machine, transition->to), signal->to_state) == 0;
+		strcmp(pst_machine_state_name(move->fsm->machine, edge->transition->to), signal->to_state) == 0;
 }
 
 /* The first edge in definition order whose guard holds. */
@@ -608,6 +629,20 @@ pst_move_by_write(PstMove *move, const char *from, const char *to, ParamListInfo
 	/* the event's own action runs only through fire() */
 	follow(move, edge, edge->transition->kind == PST_HARD);
 	follow_chain(move);
+}
+
+void
+pst_move_by_force(PstMove *move, const char *from, const char *to)
+{
+	int			target = pst_machine_state(move->fsm->machine, to);
+
+	if (target < PST_STAR)
+	{
+		pst_refuse(&move->refusal, PST_NO_TRANSITION, "machine \"%s\" has no state \"%s\"",
+				   move->fsm->version->name, to);
+		return;
+	}
+	add_hop(move, from ? pst_machine_state(move->fsm->machine, from) : -2, target, NULL);
 }
 
 void

@@ -54,8 +54,17 @@ extern void pst_move_by_event(PstMove *move, const char *from, const PstSignal *
  */
 extern void pst_move_by_write(PstMove *move, const char *from, const char *to, ParamListInfo before);
 
+/* The owner's override: no guard, no action, no chain. */
+extern void pst_move_by_force(PstMove *move, const char *from, const char *to);
+
 /* The chain that begins in the entry state. */
 extern void pst_move_by_birth(PstMove *move);
+
+/* Is this an edge that fire() may take from that state, for that event (NULL: any)? */
+extern bool pst_edge_offered(const PstEdge *edge, int state, const char *event);
+
+/* Does the edge's guard hold?  A NULL is told apart from a false. */
+extern bool pst_guard_holds(PstMove *move, const PstEdge *edge, bool *isnull);
 
 /* "closed", or "*" */
 extern const char *pst_move_state(const PstMove *move);

@@ -1,6 +1,6 @@
 /*
  * fire.c
- *	  fire(): sends an event to an instance.
+ *	  fire(), try_fire(), force(): an event is sent to an instance.
  *
  * The event is put on a backend-local stack and the row is written by an
  * ordinary UPDATE of its state column to itself, with the caller's rights, RLS,
@@ -15,12 +15,16 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_operator.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
+#include "event/append.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "transition/attempt.h"
 #include "transition/fire.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -33,6 +37,12 @@
 PG_FUNCTION_INFO_V1(pst_fire_text);
 PG_FUNCTION_INFO_V1(pst_fire_bigint);
 PG_FUNCTION_INFO_V1(pst_fire_uuid);
+PG_FUNCTION_INFO_V1(pst_try_fire_text);
+PG_FUNCTION_INFO_V1(pst_try_fire_bigint);
+PG_FUNCTION_INFO_V1(pst_try_fire_uuid);
+PG_FUNCTION_INFO_V1(pst_force_text);
+PG_FUNCTION_INFO_V1(pst_force_bigint);
+PG_FUNCTION_INFO_V1(pst_force_uuid);
 
 static PstFiring *firings = NULL;
 
@@ -78,6 +88,23 @@ equality_of(Oid type)
 	return result;
 }
 
+char *
+pst_key_condition(const PstFsm *fsm, Oid *types)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < fsm->nkeys; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(fsm->desc, fsm->keys[i] - 1);
+
+		types[i] = getBaseType(att->atttypid);
+		appendStringInfo(&sql, "%s%s %s $%d", i ? " AND " : "",
+						 quote_identifier(NameStr(att->attname)), equality_of(types[i]), i + 1);
+	}
+	return sql.data;
+}
+
 /* UPDATE t SET state = state WHERE key = $1, prepared once per compiled binding. */
 static SPIPlanPtr
 fire_plan(PstFsm *fsm, Relation rel)
@@ -89,18 +116,10 @@ fire_plan(PstFsm *fsm, Relation rel)
 	if (fsm->fire_plan)
 		return fsm->fire_plan;
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "UPDATE %s SET %s = %s WHERE ",
+	appendStringInfo(&sql, "UPDATE %s SET %s = %s WHERE %s",
 					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 												RelationGetRelationName(rel)),
-					 state, state);
-	for (int i = 0; i < fsm->nkeys; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(fsm->desc, fsm->keys[i] - 1);
-
-		types[i] = getBaseType(att->atttypid);
-		appendStringInfo(&sql, "%s%s %s $%d", i ? " AND " : "",
-						 quote_identifier(NameStr(att->attname)), equality_of(types[i]), i + 1);
-	}
+					 state, state, pst_key_condition(fsm, types));
 	fsm->fire_plan = SPI_prepare(sql.data, fsm->nkeys, types);
 	if (fsm->fire_plan == NULL || SPI_keepplan(fsm->fire_plan) != 0)
 		elog(ERROR, "could not prepare \"%s\": %s", sql.data, SPI_result_code_string(SPI_result));
@@ -152,6 +171,61 @@ pst_fire(PstFiring *firing)
 	table_close(rel, NoLock);
 }
 
+/* ---- trying ---- */
+
+static void
+fire_work(void *arg)
+{
+	pst_fire((PstFiring *) arg);
+}
+
+/* The errored event: the instance is as it was. */
+static int64
+log_errored(PstFiring *firing, int sqlstate, const char *message)
+{
+	PstFsm	   *fsm = firing->row_fsm;
+	PstLogRow	row = {
+		.event_id = pst_log_draw_id(),
+		.type = PST_ERRORED,
+		.binding = fsm->binding,
+		.machine = fsm->version->number,
+		.key = firing->key,
+		.event = firing->signal.event,
+		.from_state = firing->outcome.from_state,
+		.to_state = firing->outcome.from_state,
+		.args = firing->args,
+		.args_null = firing->args_null,
+		.payload = pst_row_payload(fsm, firing->row),
+		.reason = psprintf("%s: %s", unpack_sql_state(sqlstate), message)
+	};
+
+	pst_log_append(&row, 1);
+	return row.event_id;
+}
+
+void
+pst_try_fire(PstFiring *firing)
+{
+	ErrorData  *error;
+	PstOutcome *outcome = &firing->outcome;
+
+	firing->keeps_row = true;
+	error = pst_attempt(fire_work, firing, true);
+	if (error)
+	{
+		outcome->status = PST_FAILED;
+		outcome->event = firing->signal.event;
+		outcome->event_id = 0;
+		outcome->to_state = outcome->from_state;
+		outcome->reason = error->message;
+	}
+	else if (firing->refusal.sqlstate == 0 || firing->soft)
+		return;
+	if (firing->row && firing->row_fsm->logs[PST_ERRORED])
+		outcome->event_id = log_errored(firing, error ? error->sqlerrcode : firing->refusal.sqlstate,
+										outcome->reason);
+}
+
 /* ---- SQL ---- */
 
 static char *
@@ -160,9 +234,8 @@ optional_text(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-/* As a key is printed, so that it can be compared with a row's. */
-static char *
-normal_key(PstFsm *fsm, const char *key)
+char *
+pst_normal_key(PstFsm *fsm, const char *key)
 {
 	Datum	   *values = pst_key_datums(fsm, key);
 	Datum	   *row = palloc0(sizeof(Datum) * fsm->desc->natts);
@@ -177,54 +250,175 @@ normal_key(PstFsm *fsm, const char *key)
 	return pst_row_key(fsm, heap_form_tuple(fsm->desc, row, nulls));
 }
 
+/* The arguments that fire() and try_fire() share. */
+static void
+read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Relation *rel)
+{
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the FSM table, key and event of %s() must not be NULL",
+						get_func_name(fcinfo->flinfo->fn_oid))));
+	if (!PG_ARGISNULL(5))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("idempotency keys are not supported yet")));
+	firing->fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, rel);
+	firing->key = pst_normal_key(firing->fsm, key);
+	firing->signal.event = optional_text(fcinfo, 2);
+	firing->args_null = PG_ARGISNULL(3);
+	firing->args = firing->args_null ? (Datum) 0 : PG_GETARG_DATUM(3);
+	firing->signal.expected_state = optional_text(fcinfo, 4);
+	firing->signal.to_state = optional_text(fcinfo, 6);
+}
+
+static Datum
+outcome_result(FunctionCallInfo fcinfo, const PstFiring *firing)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return pst_outcome_datum(&firing->outcome, BlessTupleDesc(desc));
+}
+
 /* fire(fsm, key, event, args, expected_state, idempotency_key, to_state) */
 static Datum
 fire(FunctionCallInfo fcinfo, const char *key)
 {
 	PstFiring	firing = {0};
-	TupleDesc	desc;
 	Relation	rel;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the FSM table, key and event of fire() must not be NULL")));
-	if (!PG_ARGISNULL(5))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("idempotency keys are not supported yet")));
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
-	firing.fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, &rel);
-	firing.key = normal_key(firing.fsm, key);
-	firing.signal.event = optional_text(fcinfo, 2);
-	firing.args_null = PG_ARGISNULL(3);
-	firing.args = firing.args_null ? (Datum) 0 : PG_GETARG_DATUM(3);
-	firing.signal.expected_state = optional_text(fcinfo, 4);
-	firing.signal.to_state = optional_text(fcinfo, 6);
+	read_arguments(fcinfo, key, &firing, &rel);
 	pst_fire(&firing);
 	table_close(rel, NoLock);
 	if (firing.refusal.sqlstate && !firing.soft)
 		pst_raise_refusal(&firing.refusal);
-	return pst_outcome_datum(&firing.outcome, BlessTupleDesc(desc));
+	return outcome_result(fcinfo, &firing);
+}
+
+/*
+ * Whoever may not write the state gets an error, not an outcome: a failed
+ * event is logged, and the log is for those who may fire.
+ */
+static void
+check_right_to_fire(const PstFsm *fsm, Relation rel)
+{
+	if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
+		pg_attribute_aclcheck(RelationGetRelid(rel), fsm->state_att, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+}
+
+/* try_fire(), with the arguments of fire() */
+static Datum
+try_fire(FunctionCallInfo fcinfo, const char *key)
+{
+	PstFiring	firing = {0};
+	Relation	rel;
+
+	read_arguments(fcinfo, key, &firing, &rel);
+	check_right_to_fire(firing.fsm, rel);
+	pst_try_fire(&firing);
+	table_close(rel, NoLock);
+	return outcome_result(fcinfo, &firing);
+}
+
+/* force(fsm, key, to_state, reason) */
+static Datum
+force(FunctionCallInfo fcinfo, const char *key)
+{
+	PstFiring	firing = {0};
+	Relation	rel;
+
+	for (int i = 0; i < 4; i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("the arguments of force() must not be NULL")));
+	firing.fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, &rel);
+	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+	firing.key = pst_normal_key(firing.fsm, key);
+	firing.signal.to_state = optional_text(fcinfo, 2);
+	firing.reason = optional_text(fcinfo, 3);
+	firing.args_null = true;
+	pst_fire(&firing);
+	table_close(rel, NoLock);
+	if (firing.refusal.sqlstate)
+		pst_raise_refusal(&firing.refusal);
+	return outcome_result(fcinfo, &firing);
+}
+
+char *
+pst_text_key(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(1) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(1));
+}
+
+char *
+pst_bigint_key(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(1) ? "" : psprintf(INT64_FORMAT, PG_GETARG_INT64(1));
+}
+
+char *
+pst_uuid_key(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(1) ? "" : DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1)));
 }
 
 Datum
 pst_fire_text(PG_FUNCTION_ARGS)
 {
-	return fire(fcinfo, PG_ARGISNULL(1) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	return fire(fcinfo, pst_text_key(fcinfo));
 }
 
 Datum
 pst_fire_bigint(PG_FUNCTION_ARGS)
 {
-	return fire(fcinfo, PG_ARGISNULL(1) ? "" : psprintf(INT64_FORMAT, PG_GETARG_INT64(1)));
+	return fire(fcinfo, pst_bigint_key(fcinfo));
 }
 
 Datum
 pst_fire_uuid(PG_FUNCTION_ARGS)
 {
-	return fire(fcinfo, PG_ARGISNULL(1) ? "" :
-				DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1))));
+	return fire(fcinfo, pst_uuid_key(fcinfo));
+}
+
+Datum
+pst_try_fire_text(PG_FUNCTION_ARGS)
+{
+	return try_fire(fcinfo, pst_text_key(fcinfo));
+}
+
+Datum
+pst_try_fire_bigint(PG_FUNCTION_ARGS)
+{
+	return try_fire(fcinfo, pst_bigint_key(fcinfo));
+}
+
+Datum
+pst_try_fire_uuid(PG_FUNCTION_ARGS)
+{
+	return try_fire(fcinfo, pst_uuid_key(fcinfo));
+}
+
+Datum
+pst_force_text(PG_FUNCTION_ARGS)
+{
+	return force(fcinfo, pst_text_key(fcinfo));
+}
+
+Datum
+pst_force_bigint(PG_FUNCTION_ARGS)
+{
+	return force(fcinfo, pst_bigint_key(fcinfo));
+}
+
+Datum
+pst_force_uuid(PG_FUNCTION_ARGS)
+{
+	return force(fcinfo, pst_uuid_key(fcinfo));
 }

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "transition/engine.h"
 #include "transition/outcome.h"
 
@@ -22,6 +23,10 @@ typedef struct PstFiring
 	Datum		args;			/* jsonb */
 	bool		args_null;
 	int64		timer_id;		/* not 0: only if this timer is still armed */
+	const char *reason;			/* not NULL: the owner's override to signal.to_state */
+	bool		keeps_row;		/* wanted: row and row_fsm */
+	HeapTuple	row;			/* the row before, NULL if there is none */
+	PstFsm	   *row_fsm;		/* as compiled for the partition it is in */
 	bool		taken;			/* a trigger has decided it */
 	PstRefusal	refusal;		/* sqlstate != 0: refused */
 	bool		soft;			/* ... quietly */
@@ -41,5 +46,23 @@ extern bool pst_firing_any(const PstFsm *fsm);
  * instance is a refusal too.  Errors of guards and actions are thrown.
  */
 extern void pst_fire(PstFiring *firing);
+
+/*
+ * The same without an error if it is refused or fails: what it did is undone,
+ * an errored event is logged, and the outcome tells.  Errors that are not the
+ * instance's own (serialization, resources, cancellation, ...) are thrown.
+ */
+extern void pst_try_fire(PstFiring *firing);
+
+/* A key as it is printed, so that it can be compared with a row's. */
+extern char *pst_normal_key(PstFsm *fsm, const char *key);
+
+/* Argument 1 of a call, a key of its type, as text; "" if it is NULL. */
+extern char *pst_text_key(FunctionCallInfo fcinfo);
+extern char *pst_bigint_key(FunctionCallInfo fcinfo);
+extern char *pst_uuid_key(FunctionCallInfo fcinfo);
+
+/* "=" of the key's columns and parameters $1, ...; their types into types. */
+extern char *pst_key_condition(const PstFsm *fsm, Oid *types);
 
 #endif							/* PST_FIRE_H */

@@ -102,16 +102,16 @@ draw_hop_ids(PstDecision *decision)
 /* ---- decide ---- */
 
 static void
-report_to_firing(PstFiring *firing, PstMove *move, const char *from, PstDecision *decision)
+report_to_firing(PstFiring *firing, PstMove *move, PstDecision *decision)
 {
 	MemoryContext old = MemoryContextSwitchTo(firing->cxt);
 
-	firing->outcome.from_state = pstrdup(from);
 	if (decision)
 	{
 		firing->outcome.status = PST_TRANSITIONED;
 		firing->outcome.event_id = decision->hops[0].event_id;
-		firing->outcome.event = pstrdup(decision->hops[0].edge->transition->event);
+		if (decision->hops[0].edge)
+			firing->outcome.event = pstrdup(decision->hops[0].edge->transition->event);
 		firing->outcome.to_state = pstrdup(pst_move_state(move));
 	}
 	else
@@ -130,35 +130,61 @@ report_to_firing(PstFiring *firing, PstMove *move, const char *from, PstDecision
 	MemoryContextSwitchTo(old);
 }
 
+/* What the firing tells of the row, whatever comes of the event. */
+static void
+introduce_row(PstFiring *firing, PstFsm *fsm, HeapTuple old)
+{
+	MemoryContext cxt = MemoryContextSwitchTo(firing->cxt);
+	char	   *from = pst_row_state(fsm, old);
+
+	firing->outcome.from_state = from ? from : pstrdup("");
+	firing->row_fsm = fsm;
+	if (firing->keeps_row)
+		firing->row = heap_copytuple(old);
+	MemoryContextSwitchTo(cxt);
+}
+
+/* Where the event leads, or why it is refused. */
+static void
+move_firing(PstMove *move, PstFiring *firing)
+{
+	const char *from = firing->outcome.from_state;
+	PstScene	scene;
+
+	if (firing->timer_id && !pst_timer_armed(firing->timer_id))
+		pst_refuse(&move->refusal, PST_NO_TRANSITION, "the timer is no longer armed");
+	else if (firing->reason)
+		pst_move_by_force(move, from, firing->signal.to_state);
+	else
+	{
+		pst_enter_scene(&scene, move->fsm);
+		pst_move_by_event(move, from, &firing->signal);
+		pst_leave_scene(&scene);
+	}
+}
+
 /* fire() is at this row: returns the row after, or NULL if it is refused. */
 static HeapTuple
 decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new)
 {
-	ParamListInfo row = pst_row_make(fsm->desc, new, firing->args, firing->args_null);
-	char	   *from = pst_row_state(fsm, old);
-	PstScene	scene;
 	PstMove		move;
 	PstDecision *decision;
 
 	firing->taken = true;
-	pst_move_init(&move, fsm, row);
-	if (firing->timer_id && !pst_timer_armed(firing->timer_id))
-		pst_refuse(&move.refusal, PST_NO_TRANSITION, "the timer is no longer armed");
-	else
-	{
-		pst_enter_scene(&scene, fsm);
-		pst_move_by_event(&move, from, &firing->signal);
-		pst_leave_scene(&scene);
-	}
+	introduce_row(firing, fsm, old);
+	pst_move_init(&move, fsm, pst_row_make(fsm->desc, new, firing->args, firing->args_null));
+	move_firing(&move, firing);
 	if (move.refusal.sqlstate)
 	{
-		report_to_firing(firing, &move, from ? from : "", NULL);
+		report_to_firing(firing, &move, NULL);
 		return NULL;
 	}
 	decision = pst_decision_keep(fsm->relid, &old->t_self);
 	fill_decision(decision, &move, pst_move_state(&move), firing->args, firing->args_null);
+	if (firing->reason)
+		decision->reason = MemoryContextStrdup(decision->cxt, firing->reason);
 	draw_hop_ids(decision);
-	report_to_firing(firing, &move, from, decision);
+	report_to_firing(firing, &move, decision);
 	return moved_tuple(&move, new);
 }
 
@@ -339,6 +365,7 @@ log_hops(PstFsm *fsm, const char *key, PstDecision *decision, Datum payload,
 		rows[i].event = hop->edge ? hop->edge->transition->event : NULL;
 		rows[i].from_state = hop->edge ? pst_machine_state_name(fsm->machine, hop->from) : from;
 		rows[i].to_state = hop->edge ? pst_machine_state_name(fsm->machine, hop->to) : to;
+		rows[i].reason = decision->reason;
 		rows[i].args = decision->args;
 		rows[i].args_null = decision->args_null;
 		rows[i].payload = payload;
