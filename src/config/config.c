@@ -13,6 +13,7 @@ char	   *pst_args = NULL;
 bool		pst_deliver = true;
 char	   *pst_headers = NULL;
 int			pst_max_chain = 100;
+int			pst_idempotency_retention = 86400;
 int			pst_max_value = 64;
 int			pst_min_linger = 2;
 int			pst_naptime = 1000;
@@ -53,6 +54,10 @@ pst_config_init(void)
 							gettext_noop("The longest sleep of an idle worker."),
 							NULL, &pst_naptime, 1000, 100, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.idempotency_retention",
+							gettext_noop("How long the outcome of an event with an idempotency key is remembered."),
+							NULL, &pst_idempotency_retention, 86400, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("persistomata.retention",
 							gettext_noop("How long events are kept in the log after every route has passed them."),
 							NULL, &pst_retention, 86400, 0, INT_MAX / 1000,

@@ -17,6 +17,7 @@ extern int	pst_max_chain;		/* hops of one chain of hard events */
 extern int	pst_max_value;		/* kB; a larger value is left out of an event */
 extern int	pst_min_linger;		/* ms between two cuts */
 extern int	pst_naptime;		/* ms; the longest sleep of an idle worker */
+extern int	pst_idempotency_retention;	/* s */
 extern int	pst_retention;		/* s; how long delivered events are kept */
 extern int	pst_timer_retries;	/* tries of a failing timer until it is parked */
 extern int	pst_turn_interval;	/* s; the ring turns at least this often, if used */

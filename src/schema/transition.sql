@@ -19,6 +19,23 @@ COMMENT ON TABLE persistomata.timer_entry IS
 SELECT pg_catalog.pg_extension_config_dump('persistomata.timer_entry', '');
 SELECT pg_catalog.pg_extension_config_dump('persistomata.timer_entry_id_seq', '');
 
+CREATE TABLE persistomata.idempotency (
+	binding         int NOT NULL,
+	key             text NOT NULL,
+	idempotency_key text NOT NULL,
+	event_id        bigint NOT NULL,
+	sent            text NOT NULL,
+	event           text NOT NULL,
+	from_state      text NOT NULL,
+	to_state        text NOT NULL,
+	used_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	PRIMARY KEY (binding, key, idempotency_key)
+);
+CREATE INDEX ON persistomata.idempotency (used_at);
+COMMENT ON TABLE persistomata.idempotency IS
+'outcomes of events that were sent with an idempotency key; sent is the event as it was asked for';
+SELECT pg_catalog.pg_extension_config_dump('persistomata.idempotency', '');
+
 CREATE VIEW persistomata.timer AS
 SELECT t.id, b.relid AS fsm, t.key, t.event, t.due_at, t.tries, t.last_error
   FROM persistomata.timer_entry t

@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "transition/attempt.h"
 #include "transition/fire.h"
+#include "transition/idempotency.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -168,6 +169,8 @@ pst_fire(PstFiring *firing)
 	PG_END_TRY();
 	if (!firing->taken)
 		refuse_missing(firing);
+	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
+		pst_idempotency_remember(firing);
 	table_close(rel, NoLock);
 }
 
@@ -259,16 +262,13 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the FSM table, key and event of %s() must not be NULL",
 						get_func_name(fcinfo->flinfo->fn_oid))));
-	if (!PG_ARGISNULL(5))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("idempotency keys are not supported yet")));
 	firing->fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, rel);
 	firing->key = pst_normal_key(firing->fsm, key);
 	firing->signal.event = optional_text(fcinfo, 2);
 	firing->args_null = PG_ARGISNULL(3);
 	firing->args = firing->args_null ? (Datum) 0 : PG_GETARG_DATUM(3);
 	firing->signal.expected_state = optional_text(fcinfo, 4);
+	firing->idempotency_key = optional_text(fcinfo, 5);
 	firing->signal.to_state = optional_text(fcinfo, 6);
 }
 

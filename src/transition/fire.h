@@ -23,6 +23,7 @@ typedef struct PstFiring
 	Datum		args;			/* jsonb */
 	bool		args_null;
 	int64		timer_id;		/* not 0: only if this timer is still armed */
+	const char *idempotency_key;	/* or NULL */
 	const char *reason;			/* not NULL: the owner's override to signal.to_state */
 	bool		keeps_row;		/* wanted: row and row_fsm */
 	HeapTuple	row;			/* the row before, NULL if there is none */

@@ -18,6 +18,7 @@
 #include "fmgr.h"
 #include "transition/decision.h"
 #include "transition/fire.h"
+#include "transition/idempotency.h"
 #include "transition/timer.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -172,6 +173,8 @@ decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new)
 
 	firing->taken = true;
 	introduce_row(firing, fsm, old);
+	if (firing->idempotency_key && pst_idempotency_recall(firing))
+		return NULL;
 	pst_move_init(&move, fsm, pst_row_make(fsm->desc, new, firing->args, firing->args_null));
 	move_firing(&move, firing);
 	if (move.refusal.sqlstate)

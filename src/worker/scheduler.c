@@ -24,6 +24,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "route/route.h"
+#include "transition/idempotency.h"
 #include "transition/timer.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -203,6 +204,9 @@ look_at_ring(Scheduler *scheduler)
 	if (scheduler->ring_due_ms < 0 || now < scheduler->ring_due_ms)
 		return scheduler->ring_due_ms < 0 ? -1 : (int) Min(scheduler->ring_due_ms - now, 60000);
 
+	pst_work_begin("forgetting idempotency keys");
+	pst_idempotency_expire();
+	pst_work_end();
 	pst_work_begin("turning the ring");
 	turned = pst_ring_turn(false);
 	pst_work_end();

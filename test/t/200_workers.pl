@@ -133,6 +133,13 @@ $node->safe_psql('postgres', "CREATE EXTENSION persistomata; $machine");
 $node->safe_psql('postgres', 'INSERT INTO lamp DEFAULT VALUES');
 ok(wait_for_value($node, 'postgres', $newest, 2), 'and come back with it');
 
+$node->safe_psql('postgres', q{INSERT INTO persistomata.idempotency VALUES
+	(1, 'old', 'k', 1, 'e', 'e', 'a', 'b', now() - interval '2 days'),
+	(1, 'new', 'k', 1, 'e', 'e', 'a', 'b', now())});
+$node->safe_psql('postgres', 'INSERT INTO lamp DEFAULT VALUES');
+ok(wait_for_value($node, 'postgres', q{SELECT string_agg(key, ',') FROM persistomata.idempotency}, 'new'),
+	'idempotency keys are forgotten when their time is over');
+
 for my $database (qw(forced stopped))
 {
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
@@ -163,7 +170,7 @@ is(workers('launcher'), 0, 'no launcher where the library is not preloaded');
 $node->safe_psql('postgres', 'SELECT persistomata.start_workers()');
 ok(wait_for(sub { workers('launcher') == 1 && workers('scheduler', 'postgres') == 1 }, 'workers'), 'start_workers() starts it');
 $node->safe_psql('postgres', 'INSERT INTO lamp DEFAULT VALUES');
-ok(wait_for_value($node, 'postgres', $newest, 3), 'and it cuts');
+ok(wait_for_value($node, 'postgres', $newest, 4), 'and it cuts');
 $node->stop('fast');
 
 $redis->resume;
