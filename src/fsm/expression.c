@@ -15,6 +15,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/executor.h"
 #include "fsm/expression.h"
 #include "mb/pg_wchar.h"
@@ -526,7 +527,7 @@ evaluate_state(ExprState *state, ParamListInfo row, bool *isnull)
 Datum
 pst_evaluate(PstExpression *expression, ParamListInfo row, bool *isnull)
 {
-	LocalTransactionId lxid = MyProc->lxid;
+	LocalTransactionId lxid = pst_my_lxid();
 	Datum		value;
 
 	if (expression->plan)
