@@ -362,7 +362,7 @@ pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 	if (list_length(statements) == 1)
 		update = (UpdateStmt *) linitial_node(RawStmt, statements)->stmt;
 	if (update == NULL || !IsA(update, UpdateStmt) || update->whereClause || update->fromClause ||
-		update->returningList || update->withClause || update->relation->alias)
+		pst_update_returns(update) || update->withClause || update->relation->alias)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("an action must be a list of assignments, or the name of a function"),
@@ -503,7 +503,7 @@ evaluate_plan(PstExpression *expression, ParamListInfo row, bool *isnull)
 							GetActiveSnapshot(), InvalidSnapshot,
 							&receiver.pub, row, NULL, 0);
 	ExecutorStart(query, 0);
-	ExecutorRun(query, ForwardScanDirection, 1, true);
+	pst_executor_run(query, 1);
 	ExecutorFinish(query);
 	ExecutorEnd(query);
 	FreeQueryDesc(query);
