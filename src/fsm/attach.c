@@ -20,6 +20,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/fsm.h"
 #include "machine/owner.h"
@@ -57,7 +58,7 @@ check_table(Relation rel)
 {
 	char		kind = rel->rd_rel->relkind;
 
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(kind), RelationGetRelationName(rel));
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		refuse_table(rel, "Only tables can be attached.",
@@ -495,7 +496,7 @@ pst_fsm_unbind(Relation rel)
 	char	   *table = qualified_name(rel);
 	PstIdentity save;
 
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	SPI_connect();

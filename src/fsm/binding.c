@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/fsm.h"
 #include "machine/owner.h"
@@ -124,7 +125,7 @@ free_retired(void)
 	{
 		PstFsm	   *fsm = (PstFsm *) lfirst(lc);
 
-		if (fsm->retired != MyProc->lxid)
+		if (fsm->retired != pst_my_lxid())
 		{
 			retired_fsms = foreach_delete_current(retired_fsms, lc);
 			free_fsm(fsm);
@@ -137,7 +138,7 @@ retire(FsmEntry *entry)
 {
 	MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
 
-	entry->fsm->retired = MyProc->lxid;
+	entry->fsm->retired = pst_my_lxid();
 	retired_fsms = lappend(retired_fsms, entry->fsm);
 	entry->fsm = NULL;
 	MemoryContextSwitchTo(old);
@@ -353,7 +354,7 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 
 	pst_push_snippet_errors(&callback, scope);
 	action->name = pstrdup(text);
-	action->function = LookupFuncName(stringToQualifiedNameList(text), 2, argtypes, true);
+	action->function = LookupFuncName(pst_qualified_name(text), 2, argtypes, true);
 	if (!OidIsValid(action->function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
