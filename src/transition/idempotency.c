@@ -16,6 +16,7 @@
 #include "machine/owner.h"
 #include "transition/idempotency.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 /* The most rows that one look removes: the scheduler has more to do. */
 #define EXPIRE_AT_ONCE 10000
@@ -134,10 +135,12 @@ pst_idempotency_expire(void)
 	Datum		values[] = {Int32GetDatum(pst_idempotency_retention), Int32GetDatum(EXPIRE_AT_ONCE)};
 
 	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	execute("DELETE FROM persistomata.idempotency WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
 			"SELECT ctid FROM persistomata.idempotency WHERE used_at OPERATOR(pg_catalog.<)"
 			" (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $1))"
 			" ORDER BY used_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 			lengthof(types), types, values, NULL);
+	PopActiveSnapshot();
 	SPI_finish();
 }
