@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "compat/compat.h"
 #include "event/wake.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -218,7 +219,7 @@ check_owner(int64 id)
 	Oid			relid;
 	char	   *key;
 
-	if (find_timer(id, &relid, &key) && !pg_class_ownercheck(relid, GetUserId()))
+	if (find_timer(id, &relid, &key) && !pst_owns_table(relid))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
 }
 
