@@ -413,8 +413,8 @@ check_states(Relation rel, const char *state_column, const PstMachine *machine)
 }
 
 /* Machine "name" has no state that its column's type cannot hold. */
-static void
-check_state_type(Relation rel, const char *state_column, const PstMachine *machine)
+void
+pst_check_state_type(Relation rel, const char *state_column, const PstMachine *machine)
 {
 	Form_pg_attribute att = find_column(rel, state_column, "state_column");
 	Oid			input;
@@ -464,7 +464,7 @@ pst_fsm_bind(Relation rel, const PstAttachOptions *options)
 				 errmsg("machine \"%s\" has no states", options->machine),
 				 errdetail("An instance of it would end as it begins.")));
 	check_state_column(rel, options->state_column);
-	check_state_type(rel, options->state_column, version->machine);
+	pst_check_state_type(rel, options->state_column, version->machine);
 	keys = choose_key(rel, options->key_columns);
 	check_key(rel, keys, options->state_column);
 	payload = choose_payload(rel, options->payload_columns);
@@ -506,4 +506,21 @@ pst_fsm_unbind(Relation rel)
 	pst_restore_identity(&save);
 	SPI_finish();
 	pst_fsm_invalidate(RelationGetRelid(rel));
+}
+
+void
+pst_fsm_rebind(Relation rel, const PstFsm *fsm, int machine)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(fsm->binding), Int32GetDatum(machine)};
+	PstIdentity save;
+
+	pst_become_owner(&save);
+	SPI_connect();
+	SPI_execute_with_args("UPDATE persistomata.binding SET machine = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+						  lengthof(types), types, values, NULL, false, 0);
+	SPI_finish();
+	pst_restore_identity(&save);
+	pst_fsm_invalidate(RelationGetRelid(rel));
+	CommandCounterIncrement();
 }

@@ -98,6 +98,23 @@ extern PstFsm *pst_fsm_lookup(Relation rel, bool missing_ok);
 /* The same for fire() and its like, by OID; wrong_object_type if it is not attached. */
 extern PstFsm *pst_fsm_open(Oid relid, LOCKMODE lockmode, Relation *rel);
 
+/*
+ * How another version of a machine, by its number, would suit a table that is
+ * bound: nothing is compiled yet but what pst_fsm_compile_piece() has been
+ * called for (0 to pst_fsm_pieces() - 1: the edges, then each state's entry and
+ * exit); it throws what is wrong with the piece.
+ */
+extern PstFsm *pst_fsm_trial(Relation rel, int machine);
+extern int	pst_fsm_pieces(const PstFsm *fsm);
+extern void pst_fsm_compile_piece(PstFsm *fsm, int piece);
+extern void pst_fsm_trial_end(PstFsm *fsm);
+
+/* Binds a table that is bound already to another version; the caller holds ShareRowExclusiveLock. */
+extern void pst_fsm_rebind(Relation rel, const PstFsm *fsm, int machine);
+
+/* Throws unless the state column's type can hold all states of a machine. */
+extern void pst_check_state_type(Relation rel, const char *state_column, const PstMachine *machine);
+
 /* Forget the compiled bindings of a table in every backend, at commit. */
 extern void pst_fsm_invalidate(Oid relid);
 
