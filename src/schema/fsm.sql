@@ -94,6 +94,12 @@ COMMENT ON FUNCTION persistomata.create_fsm_table(text, text, text) IS
 CREATE FUNCTION persistomata.end_bindings() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	DELETE FROM persistomata.timer_entry t
+	 USING persistomata.binding b, pg_catalog.pg_event_trigger_dropped_objects() d
+	 WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+	   AND d.objid OPERATOR(pg_catalog.=) b.relid::pg_catalog.oid
+	   AND d.objsubid OPERATOR(pg_catalog.=) 0
+	   AND t.binding OPERATOR(pg_catalog.=) b.id;
 	UPDATE persistomata.binding b SET relid = NULL
 	  FROM pg_catalog.pg_event_trigger_dropped_objects() d
 	 WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
@@ -102,7 +108,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION persistomata.end_bindings() IS
-'event trigger: a dropped table takes its binding with it';
+'event trigger: a dropped table takes its binding and its timers with it';
 
 CREATE EVENT TRIGGER persistomata_end_bindings ON sql_drop
 	WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')

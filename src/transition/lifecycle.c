@@ -161,7 +161,7 @@ pst_detach(PG_FUNCTION_ARGS)
 	PstFsm	   *fsm = pst_fsm_lookup(rel, true);
 
 	if (fsm)
-		pst_timers_cancel_all(fsm);
+		pst_timers_cancel_all(fsm, true);
 	pst_fsm_unbind(rel);
 	table_close(rel, NoLock);
 	PG_RETURN_VOID();
