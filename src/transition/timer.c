@@ -67,10 +67,10 @@ pst_timers_cancel(PstFsm *fsm, const char *key)
 }
 
 void
-pst_timers_cancel_all(PstFsm *fsm)
+pst_timers_cancel_all(int binding)
 {
 	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(fsm->binding)};
+	Datum		values[] = {Int32GetDatum(binding)};
 
 	execute("DELETE FROM persistomata.timer_entry WHERE binding OPERATOR(pg_catalog.=) $1",
 			1, types, values, NULL);

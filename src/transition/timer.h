@@ -16,7 +16,7 @@ extern void pst_timers_entered(PstFsm *fsm, const char *key, int state, HeapTupl
 extern void pst_timers_cancel(PstFsm *fsm, const char *key);
 
 /* The table is no longer an FSM table. */
-extern void pst_timers_cancel_all(PstFsm *fsm);
+extern void pst_timers_cancel_all(int binding);
 
 /* Is this timer still armed?  Asked under the row's lock. */
 extern bool pst_timer_armed(int64 id);
