@@ -49,22 +49,24 @@ flowchart LR
 	chain => {
 		text => q{
 flowchart LR
+  boot  -->|enter!| new
   new   -->|"go / n = n + 1"| one
   one   -->|"up! [n % 2 = 0] / n = n + 3"| two
   two   -->|"up! [n % 3 = 0] / n = n + 1"| three
   one   -->|back| new
   two   -->|"back / n = n + 10"| new
   three -->|again| one
-  three -->|"give up"| lost
+  three -->|"forfeit"| lost
 },
 		edges => [
+			[qw(boot enter new hard)],
 			['new', 'go', 'one', 'plain', undef, sub { $_[0]{n}++ }],
 			['one', 'up', 'two', 'hard', sub { $_[0]{n} % 2 == 0 }, sub { $_[0]{n} += 3 }],
 			['two', 'up', 'three', 'hard', sub { $_[0]{n} % 3 == 0 }, sub { $_[0]{n}++ }],
 			[qw(one back new plain)],
 			['two', 'back', 'new', 'plain', undef, sub { $_[0]{n} += 10 }],
 			[qw(three again one plain)],
-			['three', 'give up', 'lost', 'plain'],
+			['three', 'forfeit', 'lost', 'plain'],
 		],
 	},
 	soft => {
@@ -93,14 +95,14 @@ flowchart LR
   left -->|return| here
   right -->|"return / n = n * 2 % 1000"| here
   ahead -->|return| here
-  origin -->|set out| here
+  origin -->|depart| here
 },
 		edges => [
 			(map { [ 'here', 'choose', $_, 'plain', undef, sub { $_[0]{n}++ } ] } qw(left right ahead)),
 			[qw(left return here plain)],
 			['right', 'return', 'here', 'plain', undef, sub { $_[0]{n} = $_[0]{n} * 2 % 1000 }],
 			[qw(ahead return here plain)],
-			['origin', 'set out', 'here', 'plain'],
+			['origin', 'depart', 'here', 'plain'],
 		],
 	},
 	mortal => {
