@@ -162,6 +162,9 @@ pst_fire(PstFiring *firing)
 	PG_TRY();
 	{
 		run_update(firing, rel, key);
+		/* gone while we waited, and perhaps there again: a newer snapshot tells */
+		if (!firing->taken && !IsolationUsesXactSnapshot())
+			run_update(firing, rel, key);
 	}
 	PG_FINALLY();
 	{

@@ -16,6 +16,7 @@
 #include "config/config.h"
 #include "event/append.h"
 #include "fmgr.h"
+#include "transition/bulk.h"
 #include "transition/decision.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
@@ -552,15 +553,25 @@ pst_record(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/*
+ * A statement trigger of the table and of each of its partitions.  One that was
+ * left behind, on a partition that was detached, has nothing to say.
+ */
 Datum
 pst_refuse_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = trigger_data(fcinfo, "refuse_truncate");
+	Relation	rel = trigger_data(fcinfo, "refuse_truncate")->tg_relation;
+	PstFsm	   *fsm = pst_fsm_lookup(rel, !pst_fsm_is_guarded(rel));
 
-	ereport(ERROR,
-			(errcode(PST_TRUNCATE),
-			 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(trigdata->tg_relation)),
-			 errdetail("No event would tell of its instances' end."),
-			 errhint("Delete the rows, or detach the table first.")));
-	PG_RETURN_NULL();
+	if (fsm == NULL)
+		return PointerGetDatum(NULL);
+	if (!pst_allow_truncate)
+		ereport(ERROR,
+				(errcode(PST_TRUNCATE),
+				 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("Its instances would go without an event."),
+				 errhint("Delete the rows, or set persistomata.allow_truncate, which logs each as deleted.")));
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+		pst_log_all_rows(rel, PST_DELETED, "truncate", true);
+	return PointerGetDatum(NULL);
 }
