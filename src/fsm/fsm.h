@@ -75,7 +75,9 @@ typedef struct PstFsm
 	bool		needs_path;		/* user code or sub-selects somewhere */
 	bool		has_timers;
 
-	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
+	/* kept here for transition/ */
+	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;
 	LocalTransactionId retired; /* the transaction in which it ceased to be valid */
