@@ -36,13 +36,44 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_proc.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
 
 /* 17 dropped the feature, and with it the code's name. */
 #define PST_SNAPSHOT_TOO_OLD MAKE_SQLSTATE('7', '2', '0', '0', '0')
+
+/* Before a function that does not return. */
+#if PG_VERSION_NUM >= 180000
+#define PST_NORETURN pg_noreturn
+#else
+#define PST_NORETURN pg_attribute_noreturn()
+#endif
+
+/* Run a query that was started, for at most so many rows (0: all). */
+static inline void
+pst_executor_run(QueryDesc *query, uint64 count)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(query, ForwardScanDirection, count);
+#else
+	ExecutorRun(query, ForwardScanDirection, count, true);
+#endif
+}
+
+/* Does a parsed UPDATE have a RETURNING clause? */
+static inline bool
+pst_update_returns(const UpdateStmt *update)
+{
+#if PG_VERSION_NUM >= 180000
+	return update->returningClause != NULL;
+#else
+	return update->returningList != NIL;
+#endif
+}
 
 /* The local id of the current transaction; 0 is none. */
 static inline LocalTransactionId

@@ -110,6 +110,9 @@ free_fsm(PstFsm *fsm)
 		free_action(&fsm->entry[i]);
 		free_action(&fsm->exit[i]);
 	}
+	if (fsm->generated)
+		for (int i = 0; i < fsm->desc->natts; i++)
+			pst_expression_free(fsm->generated[i]);
 	if (fsm->fire_plan)
 		SPI_freeplan(fsm->fire_plan);
 	MemoryContextDelete(fsm->cxt);
@@ -434,6 +437,18 @@ compile_edges(PstFsm *fsm)
 	}
 }
 
+/* For row functions, whose row is to be whole. */
+static void
+compile_generated(PstFsm *fsm)
+{
+	if (fsm->desc->constr == NULL || !fsm->desc->constr->has_generated_stored)
+		return;
+	fsm->generated = palloc0(sizeof(PstExpression *) * fsm->desc->natts);
+	for (int i = 0; i < fsm->desc->natts; i++)
+		if (TupleDescAttr(fsm->desc, i)->attgenerated)
+			fsm->generated[i] = pst_compile_generated(fsm->desc, i + 1);
+}
+
 static void
 resolve_types(PstFsm *fsm, List *types)
 {
@@ -474,6 +489,7 @@ compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 	level = pst_enter_path(fsm);
 	fsm->needs_path = false;
 	compile_edges(fsm);
+	compile_generated(fsm);
 	pst_leave_path(level);
 	return fsm;
 }

@@ -128,6 +128,26 @@ pst_decision_take_new(Oid relid, const char *key)
 	return take(new_key(relid, key));
 }
 
+/* Cheap when nothing is left. */
+static void
+forget(DecisionKey key)
+{
+	if (decisions_lxid == pst_my_lxid() && hash_get_num_entries(decisions) > 0)
+		pst_decision_drop(take(key));
+}
+
+void
+pst_decision_forget(Oid relid, ItemPointer tid)
+{
+	forget(version_key(relid, tid));
+}
+
+void
+pst_decision_forget_new(Oid relid, const char *key)
+{
+	forget(new_key(relid, key));
+}
+
 /* A statement may decide about many rows: what one needed is freed at once. */
 void
 pst_decision_drop(PstDecision *decision)

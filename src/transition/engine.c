@@ -184,6 +184,8 @@ row_datum(PstFsm *fsm, ParamListInfo row)
 	{
 		values[i] = row->params[i].value;
 		nulls[i] = row->params[i].isnull;
+		if (fsm->generated && fsm->generated[i])
+			values[i] = pst_evaluate(fsm->generated[i], row, &nulls[i]);
 	}
 	return heap_copy_tuple_as_datum(heap_form_tuple(fsm->desc, values, nulls), fsm->desc);
 }
