@@ -89,7 +89,8 @@ build_packages() {
 
 # What the servers, and the tests that read them, need.
 server_packages() {
-	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3
+	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3 \
+		prometheus prometheus-postgres-exporter python3-prometheus-client
 }
 
 # ---- PostgreSQL -------------------------------------------------------------
@@ -148,7 +149,7 @@ work_folder() {
 	fi
 	rm -rf "$work/src"
 	postgres_folder "$work/src"
-	for dir in sql expected test; do
+	for dir in sql expected test doc; do
 		[ ! -d "$top/$dir" ] || cp -R "$top/$dir" "$work/src/"
 	done
 	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"
