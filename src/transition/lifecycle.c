@@ -17,13 +17,20 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "fsm/fsm.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "tcop/tcopprot.h"
 #include "transition/timer.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Rows of a baseline between two reports of how far it is. */
+#define PROGRESS_ROWS 10000
 
 PG_FUNCTION_INFO_V1(pst_attach);
 PG_FUNCTION_INFO_V1(pst_detach);
@@ -79,6 +86,22 @@ baseline_row(PstFsm *fsm, HeapTuple tuple, bool log)
 		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
 }
 
+/* How far a long baseline is, and when it will end, in pg_stat_activity. */
+static void
+tell_progress(Relation rel, int64 done, TimestampTz began)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - began) / USECS_PER_SEC;
+	double		total = Max(rel->rd_rel->reltuples, (double) done);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "attaching %s: " INT64_FORMAT " rows", RelationGetRelationName(rel), done);
+	if (rel->rd_rel->reltuples >= 0)
+		appendStringInfo(&text, " of about %.0f, %.0f s to go", total, seconds * (total - done) / done);
+	pgstat_report_activity(STATE_RUNNING, text.data);
+	pfree(text.data);
+}
+
 static void
 baseline_table(Relation rel, bool log)
 {
@@ -89,6 +112,8 @@ baseline_table(Relation rel, bool log)
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "persistomata baseline",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
+	TimestampTz began = GetCurrentTimestamp();
+	int64		done = 0;
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
@@ -97,7 +122,11 @@ baseline_table(Relation rel, bool log)
 		CHECK_FOR_INTERRUPTS();
 		baseline_row(fsm, ExecFetchSlotHeapTuple(slot, false, &should_free), log);
 		MemoryContextReset(cxt);
+		if (++done % PROGRESS_ROWS == 0)
+			tell_progress(rel, done, began);
 	}
+	if (done >= PROGRESS_ROWS && debug_query_string)
+		pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 	ExecDropSingleTupleTableSlot(slot);

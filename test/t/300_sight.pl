@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 use HTTP::Tiny;
+use IPC::Run;
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -90,6 +91,36 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(wait_for_value($node, 'postgres', "SELECT restarts, state FROM persistomata.stat_worker WHERE kind = 'sink'", '1|running'),
 	'a worker that had to be started again is counted');
 
+# ---- long work tells how far it is ----
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE big (id int PRIMARY KEY, state text);
+	INSERT INTO big SELECT g, 'ready' FROM generate_series(1, 100000) g;
+	ANALYZE big});
+my $attach = IPC::Run::start(
+	[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SELECT persistomata.attach('big', 'coffee', types => '{init}')" ],
+	'>', \my $attached);
+my $told = $node->safe_psql('postgres', q{
+	CREATE TABLE told (query text);
+	DO $$
+	DECLARE
+		seen text;
+	BEGIN
+		FOR i IN 1 .. 60000 LOOP
+			PERFORM pg_stat_clear_snapshot();
+			SELECT query INTO seen FROM pg_stat_activity WHERE query LIKE 'attaching big: % rows of about 100000, % s to go';
+			EXIT WHEN seen IS NOT NULL;
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		INSERT INTO told VALUES (seen);
+	END $$;
+	SELECT query FROM told});
+like($told, qr/^attaching big: \d+0000 rows of about 100000, \d+ s to go$/, 'attach says how far it is');
+$attach->finish;
+ok(wait_for_drain($node, 'postgres', 'r', 120), 'the baseline is delivered');
+cmp_ok(stat_of('events_per_second'), '>', 100, 'and how fast is known');
+$node->safe_psql('postgres', 'DROP TABLE big, told');
+
 # ---- OpenMetrics ----
 
 $node->safe_psql('postgres', q{
@@ -103,12 +134,13 @@ my ($rc, $out, $err) = $node->psql('postgres', 'SELECT persistomata.metrics()', 
 like($err, qr/permission denied/, 'metrics are for monitors');
 ok(wait_for_drain($node, 'postgres', 'r'), 'delivered');
 my $text = $node->safe_psql('postgres', 'SELECT persistomata.metrics()', extra_params => [ '-U', 'monitor' ]);
+my $sent = stat_of('sent');
 my $file = "${PostgreSQL::Test::Utils::tmp_check}/metrics";
 append_to_file($file, $text);
 my $parsed = `/usr/bin/python3 '$ENV{PST_TEST_DIR}/lib/openmetrics.py' < '$file' 2>&1`;
 is($?, 0, 'a strict parser of OpenMetrics takes them') or diag($parsed, $text);
 my %value = map { split /\t/ } split /\n/, $parsed;
-is($value{'persistomata_route_sent_total route=r'}, 2201, 'a counter');
+is($value{'persistomata_route_sent_total route=r'}, $sent, 'a counter');
 is($value{'persistomata_route_state route=r state=idle'}, 1, 'a state');
 is($value{'persistomata_instances fsm=public.coffee machine=coffee state=ready version=1'}, 1099, 'instances');
 is($value{'persistomata_timers_armed fsm=public.coffee'}, 1, 'timers');
@@ -131,7 +163,7 @@ sub asked
 	return join ' ', map { $_->{value}[1] } @{ decode_json($answer->{content})->{data}{result} };
 }
 
-ok(wait_for(sub { asked('persistomata_route_sent_total{route="r"}') eq '2201' }, 'the scrape', 60), 'Prometheus has the counter')
+ok(wait_for(sub { asked('persistomata_route_sent_total{route="r"}') eq $sent }, 'the scrape', 60), 'Prometheus has the counter')
   or diag(slurp_file($prometheus->dir . '/exporter.log'));
 my %wanted = (
 	'persistomata_route_in_state_now{route="r",state="idle"}' => 1,
