@@ -20,6 +20,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/fsm.h"
 #include "machine/owner.h"
@@ -32,10 +33,6 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-/* BEFORE triggers run in the order of their names: ours is the last, */
-#define DECIDE_TRIGGER "~persistomata"
-/* and the first of the AFTER triggers. */
-#define RECORD_TRIGGER "!persistomata"
 #define TRUNCATE_TRIGGER "~persistomata truncate"
 
 static const char *const event_types[] = {"init", "state", "value", "errored", "deleted"};
@@ -57,7 +54,7 @@ check_table(Relation rel)
 {
 	char		kind = rel->rd_rel->relkind;
 
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(kind), RelationGetRelationName(rel));
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		refuse_table(rel, "Only tables can be attached.",
@@ -364,10 +361,10 @@ make_triggers(Relation rel)
 	SPI_connect();
 	SPI_execute(psprintf("CREATE TRIGGER \"%s\" BEFORE INSERT OR UPDATE OR DELETE ON %s"
 						 " FOR EACH ROW EXECUTE FUNCTION persistomata.decide()",
-						 DECIDE_TRIGGER, table), false, 0);
+						 PST_DECIDE_TRIGGER, table), false, 0);
 	SPI_execute(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE ON %s"
 						 " FOR EACH ROW EXECUTE FUNCTION persistomata.record()",
-						 RECORD_TRIGGER, table), false, 0);
+						 PST_RECORD_TRIGGER, table), false, 0);
 	SPI_execute(psprintf("CREATE TRIGGER \"%s\" BEFORE TRUNCATE ON %s"
 						 " FOR EACH STATEMENT EXECUTE FUNCTION persistomata.refuse_truncate()",
 						 TRUNCATE_TRIGGER, table), false, 0);
@@ -495,12 +492,12 @@ pst_fsm_unbind(Relation rel)
 	char	   *table = qualified_name(rel);
 	PstIdentity save;
 
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	SPI_connect();
-	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", DECIDE_TRIGGER, table), false, 0);
-	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", RECORD_TRIGGER, table), false, 0);
+	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_DECIDE_TRIGGER, table), false, 0);
+	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_RECORD_TRIGGER, table), false, 0);
 	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", TRUNCATE_TRIGGER, table), false, 0);
 	pst_become_owner(&save);
 	SPI_execute_with_args("UPDATE persistomata.binding SET relid = NULL"

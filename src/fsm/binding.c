@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/fsm.h"
 #include "machine/owner.h"
@@ -109,6 +110,9 @@ free_fsm(PstFsm *fsm)
 		free_action(&fsm->entry[i]);
 		free_action(&fsm->exit[i]);
 	}
+	if (fsm->generated)
+		for (int i = 0; i < fsm->desc->natts; i++)
+			pst_expression_free(fsm->generated[i]);
 	if (fsm->fire_plan)
 		SPI_freeplan(fsm->fire_plan);
 	MemoryContextDelete(fsm->cxt);
@@ -124,7 +128,7 @@ free_retired(void)
 	{
 		PstFsm	   *fsm = (PstFsm *) lfirst(lc);
 
-		if (fsm->retired != MyProc->lxid)
+		if (fsm->retired != pst_my_lxid())
 		{
 			retired_fsms = foreach_delete_current(retired_fsms, lc);
 			free_fsm(fsm);
@@ -137,7 +141,7 @@ retire(FsmEntry *entry)
 {
 	MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
 
-	entry->fsm->retired = MyProc->lxid;
+	entry->fsm->retired = pst_my_lxid();
 	retired_fsms = lappend(retired_fsms, entry->fsm);
 	entry->fsm = NULL;
 	MemoryContextSwitchTo(old);
@@ -353,7 +357,7 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 
 	pst_push_snippet_errors(&callback, scope);
 	action->name = pstrdup(text);
-	action->function = LookupFuncName(stringToQualifiedNameList(text), 2, argtypes, true);
+	action->function = LookupFuncName(pst_qualified_name(text), 2, argtypes, true);
 	if (!OidIsValid(action->function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -433,6 +437,18 @@ compile_edges(PstFsm *fsm)
 	}
 }
 
+/* For row functions, whose row is to be whole. */
+static void
+compile_generated(PstFsm *fsm)
+{
+	if (fsm->desc->constr == NULL || !fsm->desc->constr->has_generated_stored)
+		return;
+	fsm->generated = palloc0(sizeof(PstExpression *) * fsm->desc->natts);
+	for (int i = 0; i < fsm->desc->natts; i++)
+		if (TupleDescAttr(fsm->desc, i)->attgenerated)
+			fsm->generated[i] = pst_compile_generated(fsm->desc, i + 1);
+}
+
 static void
 resolve_types(PstFsm *fsm, List *types)
 {
@@ -473,6 +489,7 @@ compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 	level = pst_enter_path(fsm);
 	fsm->needs_path = false;
 	compile_edges(fsm);
+	compile_generated(fsm);
 	pst_leave_path(level);
 	return fsm;
 }

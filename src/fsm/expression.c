@@ -15,6 +15,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/executor.h"
 #include "fsm/expression.h"
 #include "mb/pg_wchar.h"
@@ -91,18 +92,74 @@ make_param(int number, Oid type, int32 typmod, Oid collation, int location)
 	return param;
 }
 
+/* ---- generated columns ---- */
+
+/*
+ * A BEFORE trigger's row does not have them yet, and an action changes what they
+ * come from: a reference to one is a reference to its expression.
+ */
 static Node *
-column_param(const PstScope *scope, const char *name, int location)
+vars_to_params(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varattno <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a machine cannot use a generated column that is made from tableoid")));
+		return (Node *) make_param(var->varattno, var->vartype, var->vartypmod, var->varcollid,
+								   *(int *) context);
+	}
+	return expression_tree_mutator(node, vars_to_params, context);
+}
+
+static Node *
+generation_expression(TupleDesc row, AttrNumber attnum, int location)
+{
+	for (int i = 0; i < row->constr->num_defval; i++)
+		if (row->constr->defval[i].adnum == attnum)
+			return vars_to_params(stringToNode(row->constr->defval[i].adbin), &location);
+	elog(ERROR, "generation expression of column %d not found", attnum);
+}
+
+PstExpression *
+pst_compile_generated(TupleDesc row, AttrNumber attnum)
+{
+	PstExpression *result = palloc0(sizeof(PstExpression));
+	Node	   *expr = generation_expression(row, attnum, -1);
+
+	result->type = result->natural = exprType(expr);
+	result->cached = GetCachedExpression(expr);
+	return result;
+}
+
+static Form_pg_attribute
+find_column(const PstScope *scope, const char *name)
 {
 	for (int i = 0; i < scope->row->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(scope->row, i);
 
 		if (!att->attisdropped && strcmp(NameStr(att->attname), name) == 0)
-			return (Node *) make_param(i + 1, att->atttypid, att->atttypmod,
-									   att->attcollation, location);
+			return att;
 	}
 	return NULL;
+}
+
+static Node *
+column_node(const PstScope *scope, const char *name, int location)
+{
+	Form_pg_attribute att = find_column(scope, name);
+
+	if (att == NULL)
+		return NULL;
+	if (att->attgenerated)
+		return generation_expression(scope->row, att->attnum, location);
+	return (Node *) make_param(att->attnum, att->atttypid, att->atttypmod, att->attcollation, location);
 }
 
 /*
@@ -133,7 +190,7 @@ resolve_column(ParseState *pstate, ColumnRef *cref, Node *var)
 		return NULL;
 	if (nfields == 3 && (strcmp(names[0], scope->schema) != 0 || strcmp(names[1], scope->relname) != 0))
 		return NULL;
-	return column_param(scope, names[nfields - 1], cref->location);
+	return column_node(scope, names[nfields - 1], cref->location);
 }
 
 static void
@@ -175,7 +232,7 @@ compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text
 	/* the hooks run again whenever the plan is revalidated */
 	kept = palloc(sizeof(PstScope));
 	*kept = *scope;
-	kept->row = CreateTupleDescCopy(scope->row);
+	kept->row = CreateTupleDescCopyConstr(scope->row);
 	kept->relname = pstrdup(scope->relname);
 	kept->schema = pstrdup(scope->schema);
 
@@ -361,7 +418,7 @@ pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 	if (list_length(statements) == 1)
 		update = (UpdateStmt *) linitial_node(RawStmt, statements)->stmt;
 	if (update == NULL || !IsA(update, UpdateStmt) || update->whereClause || update->fromClause ||
-		update->returningList || update->withClause || update->relation->alias)
+		pst_update_returns(update) || update->withClause || update->relation->alias)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("an action must be a list of assignments, or the name of a function"),
@@ -371,7 +428,7 @@ pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 	{
 		ResTarget  *target = lfirst_node(ResTarget, lc);
 		PstAssignment *assignment = palloc0(sizeof(PstAssignment));
-		Node	   *column = column_param(scope, target->name, -1);
+		Form_pg_attribute column = find_column(scope, target->name);
 
 		if (column == NULL)
 			ereport(ERROR,
@@ -383,11 +440,11 @@ pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("an action must assign whole columns, one by one"),
 					 errposition(pg_mbstrlen_with_len(statement_text, target->location) + 1)));
-		assignment->attnum = ((Param *) column)->paramid;
+		assignment->attnum = column->attnum;
 		check_assigned_column(scope, target, assignment->attnum, state_att, keys, nkeys);
 		assignment->value = compile_expression(&shifted, target->val, statement_text,
-											   ((Param *) column)->paramtype,
-											   ((Param *) column)->paramtypmod);
+											   column->atttypid,
+											   column->atttypmod);
 		result = lappend(result, assignment);
 	}
 	error_context_stack = callback.previous;
@@ -502,7 +559,7 @@ evaluate_plan(PstExpression *expression, ParamListInfo row, bool *isnull)
 							GetActiveSnapshot(), InvalidSnapshot,
 							&receiver.pub, row, NULL, 0);
 	ExecutorStart(query, 0);
-	ExecutorRun(query, ForwardScanDirection, 1, true);
+	pst_executor_run(query, 1);
 	ExecutorFinish(query);
 	ExecutorEnd(query);
 	FreeQueryDesc(query);
@@ -526,7 +583,7 @@ evaluate_state(ExprState *state, ParamListInfo row, bool *isnull)
 Datum
 pst_evaluate(PstExpression *expression, ParamListInfo row, bool *isnull)
 {
-	LocalTransactionId lxid = MyProc->lxid;
+	LocalTransactionId lxid = pst_my_lxid();
 	Datum		value;
 
 	if (expression->plan)

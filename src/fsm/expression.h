@@ -58,6 +58,9 @@ extern PstExpression *pst_compile_time(PstScope *scope, const char *text);
 extern List *pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 									 const AttrNumber *keys, int nkeys);
 
+/* What a generated column is, over the other columns. */
+extern PstExpression *pst_compile_generated(TupleDesc row, AttrNumber attnum);
+
 /* Points errors in a snippet at the definition; pop it by callback->previous. */
 extern void pst_push_snippet_errors(ErrorContextCallback *callback, PstScope *scope);
 

@@ -16,6 +16,11 @@
 #include "machine/model.h"
 #include "utils/rel.h"
 
+/* BEFORE triggers run in the order of their names: ours is the last, */
+#define PST_DECIDE_TRIGGER "~persistomata"
+/* and the first of the AFTER triggers. */
+#define PST_RECORD_TRIGGER "!persistomata"
+
 typedef enum PstEnforce
 {
 	PST_ENFORCE_ALL,			/* edges and guards hold for raw writes too */
@@ -74,6 +79,7 @@ typedef struct PstFsm
 	PstAction  *exit;
 	bool		needs_path;		/* user code or sub-selects somewhere */
 	bool		has_timers;
+	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
 	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
 

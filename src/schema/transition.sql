@@ -183,3 +183,9 @@ RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_can_uuid';
 COMMENT ON FUNCTION persistomata.can(regclass, uuid, text, jsonb) IS
 'would fire() accept this event now, as far as its guards decide; changes nothing';
+
+CREATE FUNCTION persistomata.fire_many(fsm regclass, keys text[], event text, args jsonb DEFAULT NULL)
+RETURNS SETOF persistomata.outcome
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_fire_many';
+COMMENT ON FUNCTION persistomata.fire_many(regclass, text[], text, jsonb) IS
+'sends an event to many instances, locked in the order of their keys; one outcome per key, in the order given';

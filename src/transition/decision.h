@@ -4,8 +4,8 @@
  *	  it.
  *
  * Decisions live to the end of the transaction at most.  One that was never
- * recorded (its write was undone, or another trigger suppressed it) is harmless:
- * the next decision about the same row version replaces it.
+ * recorded (its write was undone, or another trigger suppressed it) stays until
+ * the next write of the same row version replaces or forgets it.
  */
 #ifndef PST_DECISION_H
 #define PST_DECISION_H
@@ -37,6 +37,13 @@ extern PstDecision *pst_decision_take(Oid relid, ItemPointer tid);
 /* A row that is being inserted, known by its key. */
 extern PstDecision *pst_decision_keep_new(Oid relid, const char *key);
 extern PstDecision *pst_decision_take_new(Oid relid, const char *key);
+
+/*
+ * A write about which nothing is decided: forget what may be left of one about
+ * the same row that was undone or suppressed.
+ */
+extern void pst_decision_forget(Oid relid, ItemPointer tid);
+extern void pst_decision_forget_new(Oid relid, const char *key);
 
 /* Frees it and its pieces; NULL is fine. */
 extern void pst_decision_drop(PstDecision *decision);

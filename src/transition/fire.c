@@ -17,6 +17,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "event/append.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -337,7 +338,7 @@ force(FunctionCallInfo fcinfo, const char *key)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("the arguments of force() must not be NULL")));
 	firing.fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, &rel);
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	firing.key = pst_normal_key(firing.fsm, key);

@@ -29,6 +29,10 @@ PG_FUNCTION_INFO_V1(pst_decide);
 PG_FUNCTION_INFO_V1(pst_record);
 PG_FUNCTION_INFO_V1(pst_refuse_truncate);
 
+/*
+ * Only attach() makes these triggers: under another name or at another time one
+ * would log what did not happen, or what has been logged.
+ */
 static TriggerData *
 trigger_data(FunctionCallInfo fcinfo, const char *name)
 {
@@ -37,6 +41,22 @@ trigger_data(FunctionCallInfo fcinfo, const char *name)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("persistomata.%s() can only be called as a trigger", name)));
 	return (TriggerData *) fcinfo->context;
+}
+
+static TriggerData *
+row_trigger_data(FunctionCallInfo fcinfo, const char *name, const char *trigger, TriggerEvent timing)
+{
+	TriggerData *trigdata = trigger_data(fcinfo, name);
+
+	if (strcmp(trigdata->tg_trigger->tgname, trigger) != 0 ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		(trigdata->tg_event & TRIGGER_EVENT_TIMINGMASK) != timing)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" may not call persistomata.%s()",
+						trigdata->tg_trigger->tgname, name),
+				 errdetail("Only the trigger \"%s\" that persistomata.attach() makes may do so.", trigger)));
+	return trigdata;
 }
 
 /* The args of raw writes: what the session set. */
@@ -225,6 +245,17 @@ decide_value(PstFsm *fsm, HeapTuple old, const char *state)
 	decision->args_null = true;
 }
 
+static void
+refuse_key_change(PstFsm *fsm, HeapTuple old, HeapTuple new)
+{
+	PstRefusal	refusal;
+
+	pst_refuse(&refusal, PST_KEY_CHANGES, "the key of an instance of \"%s\" never changes", fsm->name);
+	refusal.detail = psprintf("It would change from %s to %s.", pst_row_key(fsm, old), pst_row_key(fsm, new));
+	refusal.hint = pstrdup("Delete the row and insert another.");
+	pst_raise_refusal(&refusal);
+}
+
 static HeapTuple
 decide_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 {
@@ -233,14 +264,7 @@ decide_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 	char	   *to;
 
 	if (pst_row_key_differs(fsm, old, new))
-	{
-		PstRefusal	refusal;
-
-		pst_refuse(&refusal, PST_KEY_CHANGES, "the key of an instance of \"%s\" never changes", fsm->name);
-		refusal.detail = psprintf("It would change from %s to %s.", pst_row_key(fsm, old), pst_row_key(fsm, new));
-		refusal.hint = pstrdup("Delete the row and insert another.");
-		pst_raise_refusal(&refusal);
-	}
+		refuse_key_change(fsm, old, new);
 	if (pst_firing_any(fsm))
 		firing = pst_firing_for(fsm, pst_row_key(fsm, old));
 	if (firing)
@@ -252,6 +276,8 @@ decide_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 	{
 		if (pst_row_payload_differs(fsm, old, new))
 			decide_value(fsm, old, to);
+		else
+			pst_decision_forget(fsm->relid, &old->t_self);
 		return new;
 	}
 	return decide_write(fsm, old, new, from, to);
@@ -269,7 +295,10 @@ decide_insert(PstFsm *fsm, HeapTuple new)
 	PstMove		move;
 
 	if (fsm->enforce == PST_ENFORCE_LOG && state != NULL)
+	{
+		pst_decision_forget_new(fsm->relid, pst_row_key(fsm, new));
 		return new;
+	}
 	if (state != NULL && strcmp(state, entry) != 0)
 	{
 		PstRefusal	refusal;
@@ -292,6 +321,8 @@ decide_insert(PstFsm *fsm, HeapTuple new)
 	if (move.hops != NIL || move.void_actions != NIL)
 		fill_decision(pst_decision_keep_new(fsm->relid, pst_row_key(fsm, new)),
 					  &move, pst_move_state(&move), args, args_null);
+	else
+		pst_decision_forget_new(fsm->relid, pst_row_key(fsm, new));
 	return moved_tuple(&move, new);
 }
 
@@ -308,7 +339,7 @@ decide_delete(PstFsm *fsm, HeapTuple old)
 Datum
 pst_decide(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = trigger_data(fcinfo, "decide");
+	TriggerData *trigdata = row_trigger_data(fcinfo, "decide", PST_DECIDE_TRIGGER, TRIGGER_EVENT_BEFORE);
 	PstFsm	   *fsm = pst_fsm_lookup(trigdata->tg_relation, false);
 	HeapTuple	result = trigdata->tg_trigtuple;
 
@@ -400,6 +431,34 @@ enter_state(PstFsm *fsm, const char *key, const char *state, HeapTuple tuple)
 }
 
 static void
+log_value(PstFsm *fsm, const char *key, int64 event_id, const char *state, HeapTuple tuple)
+{
+	PstLogRow	row = log_row(fsm, PST_VALUE, key);
+
+	if (!fsm->logs[PST_VALUE])
+		return;
+	row.event_id = event_id;
+	row.from_state = row.to_state = state;
+	row.payload = pst_row_payload(fsm, tuple);
+	row.payload_null = false;
+	pst_log_append(&row, 1);
+}
+
+/*
+ * BEFORE said that nothing worth an event changes.  A trigger of the user's that
+ * sorts after ours may have changed something since, and generated columns are
+ * computed only now.
+ */
+static void
+record_undecided(PstFsm *fsm, HeapTuple old, HeapTuple new, const char *from, const char *state)
+{
+	if (from == NULL || strcmp(from, state) != 0)
+		refuse_difference(fsm, state, from ? from : "");
+	if (pst_row_payload_differs(fsm, old, new))
+		log_value(fsm, pst_row_key(fsm, new), pst_log_draw_id(), state, new);
+}
+
+static void
 record_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 {
 	PstDecision *decision = pst_decision_take(fsm->relid, &old->t_self);
@@ -407,28 +466,20 @@ record_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 	char	   *state = pst_row_state(fsm, new);
 	char	   *key;
 
+	if (pst_row_key_differs(fsm, old, new))
+		refuse_key_change(fsm, old, new);
 	if (state == NULL)
 		state = "";
 	if (decision == NULL)
 	{
-		if (from == NULL || strcmp(from, state) != 0)
-			refuse_difference(fsm, state, from ? from : "");
+		record_undecided(fsm, old, new, from, state);
 		return;
 	}
 	if (strcmp(state, decision->state) != 0)
 		refuse_difference(fsm, state, decision->state);
 	key = pst_row_key(fsm, new);
 	if (decision->type == PST_VALUE)
-	{
-		PstLogRow	row = log_row(fsm, PST_VALUE, key);
-
-		row.event_id = decision->event_id;
-		row.from_state = row.to_state = state;
-		row.payload = pst_row_payload(fsm, new);
-		row.payload_null = false;
-		if (fsm->logs[PST_VALUE])
-			pst_log_append(&row, 1);
-	}
+		log_value(fsm, key, decision->event_id, state, new);
 	else
 	{
 		log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
@@ -492,7 +543,7 @@ record_delete(PstFsm *fsm, HeapTuple old)
 Datum
 pst_record(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = trigger_data(fcinfo, "record");
+	TriggerData *trigdata = row_trigger_data(fcinfo, "record", PST_RECORD_TRIGGER, TRIGGER_EVENT_AFTER);
 	PstFsm	   *fsm = pst_fsm_lookup(trigdata->tg_relation, false);
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
