@@ -20,6 +20,7 @@
 #define PST_DECIDE_TRIGGER "~persistomata"
 /* and the first of the AFTER triggers. */
 #define PST_RECORD_TRIGGER "!persistomata"
+#define PST_TRUNCATE_TRIGGER "~persistomata truncate"
 
 typedef enum PstEnforce
 {
@@ -81,7 +82,9 @@ typedef struct PstFsm
 	bool		has_timers;
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
-	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
+	/* kept here for transition/ */
+	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;
 	LocalTransactionId retired; /* the transaction in which it ceased to be valid */
@@ -111,9 +114,6 @@ extern void pst_fsm_trial_end(PstFsm *fsm);
 
 /* Binds a table that is bound already to another version; the caller holds ShareRowExclusiveLock. */
 extern void pst_fsm_rebind(Relation rel, const PstFsm *fsm, int machine);
-
-/* Throws unless the state column's type can hold all states of a machine. */
-extern void pst_check_state_type(Relation rel, const char *state_column, const PstMachine *machine);
 
 /* Forget the compiled bindings of a table in every backend, at commit. */
 extern void pst_fsm_invalidate(Oid relid);
@@ -147,6 +147,22 @@ typedef struct PstAttachOptions
 } PstAttachOptions;
 
 extern void pst_fsm_bind(Relation rel, const PstAttachOptions *options);
-extern void pst_fsm_unbind(Relation rel);
+
+/* Gives the number of the binding that ended, 0 if there was none. */
+extern int	pst_fsm_unbind(Relation rel);
+
+/*
+ * After DDL: raises an error if the table cannot be what its binding says of it.
+ * Gives the partitions (OIDs) that are new: their states are the machine's, but
+ * they have no history, nor a guard against TRUNCATE.
+ */
+extern List *pst_fsm_altered(Relation rel);
+extern void pst_fsm_guard_truncate(Oid relid);
+
+/* Does it have the triggers of an FSM table, whether it is bound or not? */
+extern bool pst_fsm_is_guarded(Relation rel);
+
+/* in census.c: an error if rows are in states that the machine does not have */
+extern void pst_check_states(Relation rel, const char *state_column, List *keys, const PstMachine *machine);
 
 #endif							/* PST_FSM_H */

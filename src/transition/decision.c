@@ -132,7 +132,7 @@ pst_decision_take_new(Oid relid, const char *key)
 static void
 forget(DecisionKey key)
 {
-	if (decisions_lxid == MyProc->lxid && hash_get_num_entries(decisions) > 0)
+	if (decisions_lxid == pst_my_lxid() && hash_get_num_entries(decisions) > 0)
 		pst_decision_drop(take(key));
 }
 

@@ -18,6 +18,7 @@
 #include "compat/compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "fsm/eligible.h"
 #include "funcapi.h"
 #include "machine/owner.h"
 #include "miscadmin.h"
@@ -154,7 +155,7 @@ try_column(void *arg)
 	Upgrade    *u = (Upgrade *) arg;
 
 	pst_check_state_type(u->rel, NameStr(TupleDescAttr(u->fsm->desc, u->fsm->state_att - 1)->attname),
-						 u->version->machine);
+						 true, u->version->machine);
 }
 
 static void
