@@ -49,6 +49,7 @@ typedef struct BindingRow
 	List	   *types;
 	char	   *enforce;
 	char	   *search_path;
+	bool		deletes_ended;
 } BindingRow;
 
 static HTAB *fsm_cache = NULL;
@@ -115,6 +116,8 @@ free_fsm(PstFsm *fsm)
 			pst_expression_free(fsm->generated[i]);
 	if (fsm->fire_plan)
 		SPI_freeplan(fsm->fire_plan);
+	if (fsm->delete_plan)
+		SPI_freeplan(fsm->delete_plan);
 	MemoryContextDelete(fsm->cxt);
 }
 
@@ -220,7 +223,8 @@ read_binding(List *relids, MemoryContext cxt)
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
 	SPI_execute_with_args("SELECT id, relid::pg_catalog.oid, fsm, machine, state_column::pg_catalog.text,"
-						  " key_columns, payload_columns, types, enforce, search_path"
+						  " key_columns, payload_columns, types, enforce, search_path,"
+						  " on_final OPERATOR(pg_catalog.=) 'delete'"
 						  " FROM persistomata.binding"
 						  " WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
 						  1, argtypes, args, NULL, true, 1);
@@ -244,6 +248,7 @@ read_binding(List *relids, MemoryContext cxt)
 		row->types = array_strings(types, isnull);
 		row->enforce = TextDatumGetCString(SPI_getbinval(tuple, desc, 9, &isnull));
 		row->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 10, &isnull));
+		row->deletes_ended = DatumGetBool(SPI_getbinval(tuple, desc, 11, &isnull));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -495,6 +500,7 @@ prepare_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 	fsm->binding = row->id;
 	fsm->name = row->fsm;
 	fsm->search_path = row->search_path;
+	fsm->deletes_ended = row->deletes_ended;
 	fsm->version = pst_machine_version(row->machine);
 	fsm->machine = fsm->version->machine;
 	fsm->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));

@@ -80,10 +80,12 @@ typedef struct PstFsm
 	PstAction  *exit;
 	bool		needs_path;		/* user code or sub-selects somewhere */
 	bool		has_timers;
+	bool		deletes_ended;	/* the row goes when the instance ends */
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
 	/* kept here for transition/ */
 	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct _SPI_plan *delete_plan;	/* and the DELETE of an instance that has ended */
 	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;

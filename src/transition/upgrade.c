@@ -155,7 +155,7 @@ try_column(void *arg)
 	Upgrade    *u = (Upgrade *) arg;
 
 	pst_check_state_type(u->rel, NameStr(TupleDescAttr(u->fsm->desc, u->fsm->state_att - 1)->attname),
-						 true, u->version->machine);
+						 u->version->machine);
 }
 
 static void
