@@ -46,6 +46,8 @@ SELECT count(*) FROM persistomata.timer WHERE key = '1';
 SELECT status, event, to_state FROM persistomata.fire('guest', 1, 'decline', idempotency_key => 'no');
 SELECT persistomata.fire('guest', 1, 'come', idempotency_key => 'no');
 
+DELETE FROM persistomata.idempotency WHERE key = '1' AND idempotency_key = 'no';
+
 -- who may fire need not be allowed to delete
 GRANT SELECT, UPDATE (state) ON guest TO regress_pst_guest;
 SET ROLE regress_pst_guest;
