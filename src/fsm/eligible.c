@@ -223,7 +223,7 @@ pst_check_state_type(Relation rel, const char *state_column, const PstMachine *m
 	for (int i = 0; i < machine->nstates; i++)
 		check_state_fits(att, machine->states[i].name);
 	for (int i = 0; i < machine->ntransitions; i++)
-		ends |= machine->transitions[i].to == PST_STAR;
+		ends |= machine->transitions[i].to == PST_STAR && pst_transition_has_event(&machine->transitions[i]);
 	if (ends)
 		check_state_fits(att, "*");
 }

@@ -225,14 +225,17 @@ record(Write *write, HeapTuple new)
 					write->decision.state, new);
 }
 
-/* Decide and write, once the row is found. */
-static void
+/*
+ * Decide and write, once the row is found.  False if it is gone when we have
+ * waited for it, and perhaps there again: a newer snapshot tells.
+ */
+static bool
 move_row(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
 	if (!is_quiet(write) && !lock_row(write))
-		return;
+		return false;
 	for (;;)
 	{
 		HeapTuple	old = version(write);
@@ -243,15 +246,15 @@ move_row(Write *write)
 		if (new && write_row(write, new))
 		{
 			record(write, new);
-			return;
+			return true;
 		}
 		if (write->locked)
-			return;
+			return true;
 		/* the event is refused, or we were too late: see what is there now */
 		memset(&firing->refusal, 0, sizeof(firing->refusal));
 		firing->taken = firing->soft = false;
 		if (!lock_row(write))
-			return;
+			return false;
 	}
 }
 
@@ -289,12 +292,7 @@ pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 	write.cid = GetCurrentCommandId(true);
 	write.slot = table_slot_create(rel, NULL);
 	if (find_row(&write, key))
-	{
-		if (owes_check(&write))
-			done = false;
-		else
-			move_row(&write);
-	}
+		done = !owes_check(&write) && move_row(&write);
 	ExecDropSingleTupleTableSlot(write.slot);
 	PopActiveSnapshot();
 	if (done)
