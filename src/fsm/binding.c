@@ -338,6 +338,8 @@ note_expression(PstFsm *fsm, const PstExpression *expression)
 {
 	if (expression && expression->needs_path)
 		fsm->needs_path = true;
+	if (expression && expression->is_volatile)
+		fsm->needs_lock = true;
 }
 
 static bool
@@ -376,7 +378,7 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 						format_type_be(row_type), format_type_be(result)),
 				 errposition(1)));
 	error_context_stack = callback.previous;
-	fsm->needs_path = true;
+	fsm->needs_path = fsm->needs_lock = true;
 }
 
 static void

@@ -78,6 +78,7 @@ typedef struct PstFsm
 	PstAction  *entry;			/* by state */
 	PstAction  *exit;
 	bool		needs_path;		/* user code or sub-selects somewhere */
+	bool		needs_lock;		/* or anything else that looks beyond the row */
 	bool		has_timers;
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 

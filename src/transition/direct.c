@@ -6,9 +6,9 @@
  * the condition that it is still that very version.  If it is not, or if anybody
  * holds the row, or if the event is refused, the row is locked first, which
  * waits, and its newest version is decided: above READ COMMITTED that is a
- * serialization failure.  Machines that run user code, or look anything up, lock
- * first in any case: what their guards see must be what holds when the row is
- * ours.
+ * serialization failure.  Machines whose guards or actions look at more than the
+ * row and args lock first in any case: what they see must be what holds when the
+ * row is ours.
  *
  * An id that is drawn before the write is in order nevertheless: whoever writes
  * the next version has seen ours committed before drawing.
@@ -124,7 +124,7 @@ is_quiet(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
-	return !firing->fsm->needs_path && firing->idempotency_key == NULL && firing->timer_id == 0 &&
+	return !firing->fsm->needs_lock && firing->idempotency_key == NULL && firing->timer_id == 0 &&
 		(version(write)->t_data->t_infomask & HEAP_XMAX_INVALID) != 0;
 }
 
@@ -231,6 +231,8 @@ move_row(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
+	/* equal keys may be written differently: the row's own text counts */
+	firing->key = pst_row_key(firing->fsm, version(write));
 	if (!is_quiet(write) && !lock_row(write))
 		return;
 	for (;;)
