@@ -205,3 +205,4 @@ DROP TABLE bulb, lamp, room, loose, part, named, numbered, diary CASCADE;
 DROP FUNCTION note, fires;
 DROP OWNED BY regress_pst_direct;
 DROP ROLE regress_pst_direct;
+SELECT persistomata.drop_machine(name) FROM persistomata.machine WHERE name IN ('lamp', 'bulb', 'diary');

@@ -155,3 +155,4 @@ SELECT logged() - :before AS more;
 
 DROP TABLE tick, cause;
 DROP FUNCTION logged, late;
+SELECT persistomata.drop_machine('tick');
