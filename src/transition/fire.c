@@ -157,6 +157,9 @@ fire_by_update(PstFiring *firing, Relation rel, Datum *key)
 	PG_TRY();
 	{
 		run_update(firing, rel, key);
+		/* gone while we waited, and perhaps there again: a newer snapshot tells */
+		if (!firing->taken && !IsolationUsesXactSnapshot())
+			run_update(firing, rel, key);
 	}
 	PG_FINALLY();
 	{
@@ -312,8 +315,8 @@ fire(FunctionCallInfo fcinfo, const char *key)
  * Whoever may not write the state gets an error, not an outcome: a failed
  * event is logged, and the log is for those who may fire.
  */
-static void
-check_right_to_fire(const PstFsm *fsm, Relation rel)
+void
+pst_check_right_to_fire(const PstFsm *fsm, Relation rel)
 {
 	if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
 		pg_attribute_aclcheck(RelationGetRelid(rel), fsm->state_att, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
@@ -329,7 +332,7 @@ try_fire(FunctionCallInfo fcinfo, const char *key)
 	Relation	rel;
 
 	read_arguments(fcinfo, key, &firing, &rel);
-	check_right_to_fire(firing.fsm, rel);
+	pst_check_right_to_fire(firing.fsm, rel);
 	pst_try_fire(&firing);
 	table_close(rel, NoLock);
 	return outcome_result(fcinfo, &firing);

@@ -17,6 +17,7 @@
 #include "config/config.h"
 #include "event/append.h"
 #include "fmgr.h"
+#include "transition/bulk.h"
 #include "transition/decision.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
@@ -187,9 +188,7 @@ move_firing(PstMove *move, PstFiring *firing)
 	const char *from = firing->outcome.from_state;
 	PstScene	scene;
 
-	if (firing->timer_id && !pst_timer_armed(firing->timer_id))
-		pst_refuse(&move->refusal, PST_NO_TRANSITION, "the timer is no longer armed");
-	else if (firing->reason)
+	if (firing->reason)
 		pst_move_by_force(move, from, firing->signal.to_state);
 	else
 	{
@@ -556,8 +555,7 @@ record_delete(PstFsm *fsm, HeapTuple old)
 	row.payload_null = false;
 	if (fsm->logs[PST_DELETED])
 		pst_log_append(&row, 1);
-	if (fsm->has_timers)
-		pst_timers_cancel(fsm, key);
+	pst_timers_cancel(fsm, key);	/* delayed events, if no others */
 	pst_decision_drop(decision);
 }
 
@@ -576,15 +574,25 @@ pst_record(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/*
+ * A statement trigger of the table and of each of its partitions.  One that was
+ * left behind, on a partition that was detached, has nothing to say.
+ */
 Datum
 pst_refuse_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = trigger_data(fcinfo, "refuse_truncate");
+	Relation	rel = trigger_data(fcinfo, "refuse_truncate")->tg_relation;
+	PstFsm	   *fsm = pst_fsm_lookup(rel, !pst_fsm_is_guarded(rel));
 
-	ereport(ERROR,
-			(errcode(PST_TRUNCATE),
-			 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(trigdata->tg_relation)),
-			 errdetail("No event would tell of its instances' end."),
-			 errhint("Delete the rows, or detach the table first.")));
-	PG_RETURN_NULL();
+	if (fsm == NULL)
+		return PointerGetDatum(NULL);
+	if (!pst_allow_truncate)
+		ereport(ERROR,
+				(errcode(PST_TRUNCATE),
+				 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("Its instances would go without an event."),
+				 errhint("Delete the rows, or set persistomata.allow_truncate, which logs each as deleted.")));
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+		pst_log_all_rows(rel, PST_DELETED, "truncate", true);
+	return PointerGetDatum(NULL);
 }
