@@ -96,11 +96,6 @@ RESET session_replication_role;
 DROP TRIGGER c_statement ON lamp;
 SELECT id, state, label FROM lamp WHERE id = 2;
 
--- rules
-CREATE RULE quiet AS ON UPDATE TO lamp DO ALSO NOTIFY lamp;
-SELECT fires('tag', '{"label": "f"}', 2);
-DROP RULE quiet ON lamp;
-
 -- generated columns
 ALTER TABLE lamp ADD twice int GENERATED ALWAYS AS (uses * 2) STORED;
 SELECT fires('off', NULL, 3), fires('on', NULL, 3);
@@ -184,11 +179,11 @@ SELECT event, from_state, to_state, payload->>'n' AS n FROM persistomata.event
 
 -- keys of other kinds
 CREATE DOMAIN serial_number AS varchar(12) CHECK (VALUE <> '');
-CREATE TABLE part (a serial_number, b uuid, c char(3), state text, PRIMARY KEY (c, a, b));
-SELECT persistomata.attach('part', 'bulb');
-INSERT INTO part VALUES ('x', '00000000-0000-0000-0000-000000000001', 'y');
-SELECT status FROM persistomata.fire('part', '["y", "x", "00000000-0000-0000-0000-000000000001"]', 'screw');
-SELECT key, to_state FROM persistomata.event WHERE fsm = 'public.part' ORDER BY event_id DESC LIMIT 1;
+CREATE TABLE piece (a serial_number, b uuid, c char(3), state text, PRIMARY KEY (c, a, b));
+SELECT persistomata.attach('piece', 'bulb');
+INSERT INTO piece VALUES ('x', '00000000-0000-0000-0000-000000000001', 'y');
+SELECT status FROM persistomata.fire('piece', '["y", "x", "00000000-0000-0000-0000-000000000001"]', 'screw');
+SELECT key, to_state FROM persistomata.event WHERE fsm = 'public.piece' ORDER BY event_id DESC LIMIT 1;
 CREATE COLLATION regress_pst_ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE named (name text COLLATE regress_pst_ci PRIMARY KEY, state text);
 SELECT persistomata.attach('named', 'bulb');
@@ -201,7 +196,7 @@ SELECT status FROM persistomata.fire('numbered', '1.5', 'screw');
 -- the log has each key as the row has it
 SELECT fsm, key FROM persistomata.event WHERE type = 'state' ORDER BY event_id DESC LIMIT 2;
 
-DROP TABLE bulb, lamp, room, loose, part, named, numbered, diary CASCADE;
+DROP TABLE bulb, lamp, room, loose, piece, named, numbered, diary CASCADE;
 DROP FUNCTION note, fires;
 DROP OWNED BY regress_pst_direct;
 DROP ROLE regress_pst_direct;

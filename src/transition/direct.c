@@ -38,6 +38,7 @@ typedef struct Write
 	TupleTableSlot *slot;		/* the version that is decided */
 	CommandId	cid;
 	Snapshot	snapshot;
+	bool		found;
 	bool		locked;
 	PstDecision decision;
 } Write;
@@ -124,7 +125,7 @@ is_quiet(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
-	return !firing->fsm->needs_lock && firing->idempotency_key == NULL && firing->timer_id == 0 &&
+	return !firing->fsm->needs_lock && firing->idempotency_key == NULL &&
 		(version(write)->t_data->t_infomask & HEAP_XMAX_INVALID) != 0;
 }
 
@@ -233,6 +234,7 @@ move_row(Write *write)
 
 	/* equal keys may be written differently: the row's own text counts */
 	firing->key = pst_row_key(firing->fsm, version(write));
+	write->locked = false;
 	if (!is_quiet(write) && !lock_row(write))
 		return;
 	for (;;)
@@ -273,33 +275,42 @@ owes_check(Write *write)
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(version(write)->t_data));
 }
 
+/* Under a fresh snapshot; false if it is not for us to write. */
+static bool
+fire_once(Write *write, Datum *key)
+{
+	bool		ours = true;
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	write->snapshot = GetActiveSnapshot();
+	write->cid = GetCurrentCommandId(true);
+	write->slot = table_slot_create(write->rel, NULL);
+	write->found = find_row(write, key);
+	if (write->found && owes_check(write))
+		ours = false;
+	else if (write->found)
+		move_row(write);
+	ExecDropSingleTupleTableSlot(write->slot);
+	PopActiveSnapshot();
+	return ours;
+}
+
 bool
 pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 {
 	Write		write = {.firing = firing, .rel = rel, .target = target};
-	bool		done = true;
 
 	if (!may_write(firing))
 		return false;
 	pst_check_update_rights(rel, target->selected, target->updated);
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 
+	if (!fire_once(&write, key))
+		return false;
+	/* gone while we waited, and perhaps there again: a newer snapshot tells */
+	if (write.found && !firing->taken && !IsolationUsesXactSnapshot() && !fire_once(&write, key))
+		return false;
 	CommandCounterIncrement();
-	write.snapshot = GetTransactionSnapshot();
-	PushActiveSnapshot(write.snapshot);
-	write.snapshot = GetActiveSnapshot();
-	write.cid = GetCurrentCommandId(true);
-	write.slot = table_slot_create(rel, NULL);
-	if (find_row(&write, key))
-	{
-		if (owes_check(&write))
-			done = false;
-		else
-			move_row(&write);
-	}
-	ExecDropSingleTupleTableSlot(write.slot);
-	PopActiveSnapshot();
-	if (done)
-		CommandCounterIncrement();
-	return done;
+	return true;
 }
