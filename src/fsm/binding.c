@@ -311,11 +311,18 @@ resolve_columns(PstFsm *fsm, BindingRow *row)
 	foreach(lc, row->payload_columns)
 		fsm->in_payload[column_number(fsm, lfirst(lc)) - 1] = true;
 	for (int i = 0; i < fsm->desc->natts; i++)
-		if (fsm->in_payload[i] && prints_by_settings(TupleDescAttr(fsm->desc, i)->atttypid))
-			fsm->fixed_settings = true;
+	{
+		Oid			type = TupleDescAttr(fsm->desc, i)->atttypid;
+
+		/* times go into jsonb in UTC anyhow */
+		if (fsm->in_payload[i] && type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID &&
+			prints_by_settings(type))
+			fsm->payload_by_settings = true;
+	}
 	for (int i = 0; i < fsm->nkeys; i++)
 		if (prints_by_settings(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid))
-			fsm->fixed_settings = true;
+			fsm->key_by_settings = true;
+	pst_payload_order(fsm);
 }
 
 static PstScope
