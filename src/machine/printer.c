@@ -36,14 +36,17 @@ is_reserved(PstFormat format, const char *name)
 		"call", "href", "interpolate", NULL
 	};
 	static const char *const state_words[] = {
-		"style", "classDef", "class", "click", "default", "state", "note", "as", "scale", "accTitle", "accDescr",
-		"stateDiagram", NULL
+		"style", "classDef", "class", "click", "href", "default", "state", "note", "as", "scale", "accTitle", "accDescr",
+		"stateDiagram", "root_start", "root_end", NULL
 	};
-	const char *const *word = format == PST_FORMAT_FLOWCHART ? flowchart_words : state_words;
+	static const char *const plantuml_words[] = {
+		"remove", "restore", "hide", "show", "skinparam", "note", "state", "title", "legend", "header", "footer",
+		"caption", "scale", "end", "set", NULL
+	};
+	const char *const *word = format == PST_FORMAT_FLOWCHART ? flowchart_words :
+		format == PST_FORMAT_STATE_DIAGRAM ? state_words : plantuml_words;
 	int			length = strcspn(name, "-.!?");
 
-	if (format == PST_FORMAT_PLANTUML)
-		return false;
 	for (; *word != NULL; word++)
 	{
 		if ((int) strlen(*word) == length && pg_strncasecmp(name, *word, length) == 0)
