@@ -84,10 +84,12 @@ typedef struct PstFsm
 	bool		needs_path;		/* user code or sub-selects somewhere */
 	bool		needs_lock;		/* or anything else that looks beyond the row */
 	bool		has_timers;
+	bool		deletes_ended;	/* the row goes when the instance ends */
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
 	/* kept here for transition/ */
 	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct _SPI_plan *delete_plan;	/* and the DELETE of an instance that has ended */
 	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;
@@ -104,6 +106,20 @@ extern PstFsm *pst_fsm_lookup(Relation rel, bool missing_ok);
 
 /* The same for fire() and its like, by OID; wrong_object_type if it is not attached. */
 extern PstFsm *pst_fsm_open(Oid relid, LOCKMODE lockmode, Relation *rel);
+
+/*
+ * How another version of a machine, by its number, would suit a table that is
+ * bound: nothing is compiled yet but what pst_fsm_compile_piece() has been
+ * called for (0 to pst_fsm_pieces() - 1: the edges, then each state's entry and
+ * exit); it throws what is wrong with the piece.
+ */
+extern PstFsm *pst_fsm_trial(Relation rel, int machine);
+extern int	pst_fsm_pieces(const PstFsm *fsm);
+extern void pst_fsm_compile_piece(PstFsm *fsm, int piece);
+extern void pst_fsm_trial_end(PstFsm *fsm);
+
+/* Binds a table that is bound already to another version; the caller holds ShareRowExclusiveLock. */
+extern void pst_fsm_rebind(Relation rel, const PstFsm *fsm, int machine);
 
 /* Forget the compiled bindings of a table in every backend, at commit. */
 extern void pst_fsm_invalidate(Oid relid);

@@ -182,7 +182,8 @@ pst_fire(PstFiring *firing)
 	target = pst_target(firing->fsm, rel);
 	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
 		fire_by_update(firing, rel, key);
-	if (!firing->taken)
+	/* the instance may have ended with the event that the key was used for */
+	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
 		pst_idempotency_remember(firing);
