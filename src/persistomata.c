@@ -6,6 +6,7 @@
 
 #include "compat/compat.h"
 #include "config/config.h"
+#include "event/append.h"
 #include "sink/sink.h"
 #include "worker/worker.h"
 
@@ -17,6 +18,7 @@ void
 _PG_init(void)
 {
 	pst_config_init();
+	pst_append_init();
 	pst_sink_init();
 	pst_worker_init();
 }

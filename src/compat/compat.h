@@ -33,10 +33,93 @@
 #define pst_create_wait_event_set(nevents) CreateWaitEventSet(CurrentMemoryContext, nevents)
 #endif
 
-/* May the current user use a foreign server? */
+#include "catalog/pg_class.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_proc.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/regproc.h"
+
+/* 17 dropped the feature, and with it the code's name. */
+#define PST_SNAPSHOT_TOO_OLD MAKE_SQLSTATE('7', '2', '0', '0', '0')
+
+/* Before a function that does not return. */
+#if PG_VERSION_NUM >= 180000
+#define PST_NORETURN pg_noreturn
+#else
+#define PST_NORETURN pg_attribute_noreturn()
+#endif
+
+/* Run a query that was started, for at most so many rows (0: all). */
+static inline void
+pst_executor_run(QueryDesc *query, uint64 count)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(query, ForwardScanDirection, count);
+#else
+	ExecutorRun(query, ForwardScanDirection, count, true);
+#endif
+}
+
+/* Does a parsed UPDATE have a RETURNING clause? */
+static inline bool
+pst_update_returns(const UpdateStmt *update)
+{
+#if PG_VERSION_NUM >= 180000
+	return update->returningClause != NULL;
+#else
+	return update->returningList != NIL;
+#endif
+}
+
+/* The local id of the current transaction; 0 is none. */
+static inline LocalTransactionId
+pst_my_lxid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* A name as SQL writes it, in parts; raises an error if it is none. */
+static inline List *
+pst_qualified_name(const char *text)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(text, NULL);
+#else
+	return stringToQualifiedNameList(text);
+#endif
+}
+
+/* Does the current user own a table? */
+static inline bool
+pst_owns_table(Oid relid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, GetUserId());
+#else
+	return pg_class_ownercheck(relid, GetUserId());
+#endif
+}
+
+/* May the current user call a function? */
+static inline AclResult
+pst_may_call(Oid function)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE);
+#endif
+}
+
+/* May the current user use a foreign server? */
 
 static inline bool
 pst_may_use_server(Oid server)

@@ -6,11 +6,13 @@
  * RowExclusiveLock on the slot's table and reads again until both agree; it
  * keeps the lock to the end of its transaction.  So a slot that has been passed
  * and whose table can be locked in share mode has no writer, and gets none.
- * Rows go in through the table access method, not through SQL: nobody needs
+ * Rows go in through the table access method, several at a time where a
+ * statement makes several (see pending.c), and not through SQL: nobody needs
  * rights on the log to fire an event, and nobody can forge one.
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -22,12 +24,14 @@
 #include "config/config.h"
 #include "event/append.h"
 #include "event/log.h"
+#include "event/pending.h"
 #include "event/wake.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -115,80 +119,125 @@ fill_row(Datum *values, bool *nulls, const PstLogRow *row)
 	set_text(values, nulls, COL_TO_STATE, row->to_state);
 	set_text(values, nulls, COL_REASON, row->reason);
 	values[COL_ARGS] = row->args;
+	/* what is out of line may be gone by the time that it is written */
+	if (!row->args_null && VARATT_IS_EXTERNAL(DatumGetPointer(row->args)))
+		values[COL_ARGS] = PointerGetDatum(detoast_external_attr((struct varlena *) DatumGetPointer(row->args)));
 	nulls[COL_ARGS] = row->args_null;
 	values[COL_PAYLOAD] = row->payload;
 	nulls[COL_PAYLOAD] = row->payload_null;
 }
 
-/* The slot's indexes, opened for a few insertions. */
-typedef struct SlotIndexes
+/* The log's columns, the same in each slot. */
+static TupleDesc
+log_columns(void)
 {
-	int			n;
-	Relation	rels[4];
-	IndexInfo  *infos[4];
-} SlotIndexes;
+	static TupleDesc desc = NULL;
 
-static void
-open_indexes(SlotIndexes *indexes, Relation slot)
-{
-	ListCell   *lc;
-
-	indexes->n = 0;
-	foreach(lc, RelationGetIndexList(slot))
+	if (desc == NULL)
 	{
-		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+		Relation	slot = table_open(pst_log_table(0), AccessShareLock);
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		if (indexes->n == lengthof(indexes->rels))
-			elog(ERROR, "too many indexes on \"%s\"", RelationGetRelationName(slot));
-		indexes->rels[indexes->n] = index;
-		indexes->infos[indexes->n++] = BuildIndexInfo(index);
+		if (RelationGetNumberOfAttributes(slot) != LOG_COLUMNS)
+			elog(ERROR, "the event log has %d columns", RelationGetNumberOfAttributes(slot));
+		desc = CreateTupleDescCopy(RelationGetDescr(slot));
+		MemoryContextSwitchTo(old);
+		table_close(slot, AccessShareLock);
 	}
-}
-
-static void
-insert_into_indexes(SlotIndexes *indexes, Relation slot, TupleTableSlot *tuple)
-{
-	for (int i = 0; i < indexes->n; i++)
-	{
-		Datum		values[INDEX_MAX_KEYS];
-		bool		nulls[INDEX_MAX_KEYS];
-
-		FormIndexDatum(indexes->infos[i], tuple, NULL, values, nulls);
-		index_insert(indexes->rels[i], values, nulls, &tuple->tts_tid, slot,
-					 UNIQUE_CHECK_NO, false, indexes->infos[i]);
-	}
-}
-
-static void
-close_indexes(SlotIndexes *indexes)
-{
-	for (int i = 0; i < indexes->n; i++)
-		index_close(indexes->rels[i], NoLock);
+	return desc;
 }
 
 void
 pst_log_append(const PstLogRow *rows, int nrows)
 {
-	Relation	slot = open_current_slot();
-	TupleTableSlot *tuple = table_slot_create(slot, NULL);
-	SlotIndexes indexes;
 	Datum		values[LOG_COLUMNS] = {0};
 	bool		nulls[LOG_COLUMNS];
 
 	fill_common(values, nulls);
-	open_indexes(&indexes, slot);
 	for (int i = 0; i < nrows; i++)
 	{
-		ExecClearTuple(tuple);
 		fill_row(values, nulls, &rows[i]);
-		memcpy(tuple->tts_values, values, sizeof(values));
-		memcpy(tuple->tts_isnull, nulls, sizeof(nulls));
-		ExecStoreVirtualTuple(tuple);
-		table_tuple_insert(slot, tuple, GetCurrentCommandId(true), 0, NULL);
-		insert_into_indexes(&indexes, slot, tuple);
+		pst_pending_add(log_columns(), values, nulls);
 	}
-	close_indexes(&indexes);
-	ExecDropSingleTupleTableSlot(tuple);
-	table_close(slot, NoLock);
 	pst_event_logged();
+}
+
+/* ---- writing ---- */
+
+/* As many rows go into the table at once, and then into each index. */
+#define ROWS_AT_ONCE 64
+
+static TupleTableSlot **
+row_slots(void)
+{
+	static TupleTableSlot *slots[ROWS_AT_ONCE] = {NULL};
+	MemoryContext old;
+
+	if (slots[ROWS_AT_ONCE - 1] == NULL)
+	{
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		for (int i = 0; i < ROWS_AT_ONCE; i++)
+			slots[i] = MakeSingleTupleTableSlot(log_columns(), &TTSOpsHeapTuple);
+		MemoryContextSwitchTo(old);
+	}
+	return slots;
+}
+
+static void
+insert_into_index(Oid index_oid, Relation slot, TupleTableSlot **tuples, int ntuples)
+{
+	Relation	index = index_open(index_oid, RowExclusiveLock);
+	IndexInfo  *info = BuildIndexInfo(index);
+
+	for (int i = 0; i < ntuples; i++)
+	{
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+
+		FormIndexDatum(info, tuples[i], NULL, values, nulls);
+		index_insert(index, values, nulls, &tuples[i]->tts_tid, slot, UNIQUE_CHECK_NO, false, info);
+	}
+	pfree(info);
+	index_close(index, NoLock);
+}
+
+static void
+insert_rows(Relation slot, List *indexes, TupleTableSlot **tuples, int ntuples, CommandId cid)
+{
+	ListCell   *lc;
+
+	if (ntuples == 1)
+		table_tuple_insert(slot, tuples[0], cid, 0, NULL);
+	else
+		table_multi_insert(slot, tuples, ntuples, cid, 0, NULL);
+	foreach(lc, indexes)
+		insert_into_index(lfirst_oid(lc), slot, tuples, ntuples);
+}
+
+/* Rows of one command, gathered before. */
+static void
+write_rows(HeapTuple *rows, int nrows, CommandId cid)
+{
+	Relation	slot = open_current_slot();
+	List	   *indexes = RelationGetIndexList(slot);
+	TupleTableSlot **tuples = row_slots();
+
+	for (int done = 0; done < nrows; done += ROWS_AT_ONCE)
+	{
+		int			n = Min(ROWS_AT_ONCE, nrows - done);
+
+		for (int i = 0; i < n; i++)
+			ExecStoreHeapTuple(rows[done + i], tuples[i], false);
+		insert_rows(slot, indexes, tuples, n, cid);
+		for (int i = 0; i < n; i++)
+			ExecClearTuple(tuples[i]);
+	}
+	list_free(indexes);
+	table_close(slot, NoLock);
+}
+
+void
+pst_append_init(void)
+{
+	pst_pending_init(write_rows);
 }

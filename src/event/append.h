@@ -33,9 +33,13 @@ typedef struct PstLogRow
  */
 extern int64 pst_log_draw_id(void);
 
+/* Once, when the library is loaded. */
+extern void pst_append_init(void);
+
 /*
- * Append rows to the current slot, in the current transaction, with the
- * extension's own rights.  Wakes the relay at commit.
+ * Append rows to the log, in the current (sub)transaction and command, with the
+ * extension's own rights.  They are gathered, and written before anybody can
+ * look: at the end of the statement at the latest.  Wakes the relay at commit.
  */
 extern void pst_log_append(const PstLogRow *rows, int nrows);
 

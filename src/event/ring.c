@@ -22,6 +22,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type_d.h"
+#include "compat/compat.h"
 #include "config/config.h"
 #include "event/cut.h"
 #include "event/query.h"
@@ -48,7 +49,7 @@ static PstQuery turn_query = {
 };
 
 static PstQuery empty_query = {
-	"UPDATE persistomata.ring SET turn = 0, last_cut = NULL, closed_at = NULL"
+	"UPDATE persistomata.ring SET turn = 0, last_cut = NULL, emptied_to = closed_at, closed_at = NULL"
 	" WHERE slot OPERATOR(pg_catalog.=) $1",
 	1, {INT4OID}, NULL
 };
@@ -340,7 +341,7 @@ pst_log_intact(PG_FUNCTION_ARGS)
 	for (uint64 i = 0; i < rows && i < PST_RING_SLOTS; i++)
 		if (turns[i] > 0 && turns[i] != DatumGetInt64(pst_result(i, 2, NULL)))
 			ereport(ERROR,
-					(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
+					(errcode(PST_SNAPSHOT_TOO_OLD),
 					 errmsg("a part of the event log that this snapshot sees has been emptied"),
 					 errhint("Read it in a new transaction.")));
 	PopActiveSnapshot();

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "compat/compat.h"
 #include "event/snapshot.h"
 #include "fmgr.h"
 #include "libpq/pqformat.h"

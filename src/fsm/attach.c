@@ -12,6 +12,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/eligible.h"
 #include "fsm/fsm.h"
@@ -270,7 +271,7 @@ pst_fsm_unbind(Relation rel)
 	ListCell   *lc;
 	PstIdentity save;
 
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	SPI_connect();

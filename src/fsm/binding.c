@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/fsm.h"
 #include "machine/owner.h"
@@ -127,7 +128,7 @@ free_retired(void)
 	{
 		PstFsm	   *fsm = (PstFsm *) lfirst(lc);
 
-		if (fsm->retired != MyProc->lxid)
+		if (fsm->retired != pst_my_lxid())
 		{
 			retired_fsms = foreach_delete_current(retired_fsms, lc);
 			free_fsm(fsm);
@@ -140,7 +141,7 @@ retire(FsmEntry *entry)
 {
 	MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
 
-	entry->fsm->retired = MyProc->lxid;
+	entry->fsm->retired = pst_my_lxid();
 	retired_fsms = lappend(retired_fsms, entry->fsm);
 	entry->fsm = NULL;
 	MemoryContextSwitchTo(old);
@@ -356,7 +357,7 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 
 	pst_push_snippet_errors(&callback, scope);
 	action->name = pstrdup(text);
-	action->function = LookupFuncName(stringToQualifiedNameList(text), 2, argtypes, true);
+	action->function = LookupFuncName(pst_qualified_name(text), 2, argtypes, true);
 	if (!OidIsValid(action->function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),

@@ -14,6 +14,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "fsm/eligible.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -56,7 +57,7 @@ pst_check_table_kind(Relation rel)
 void
 pst_check_table(Relation rel)
 {
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	pst_check_table_kind(rel);

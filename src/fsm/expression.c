@@ -15,6 +15,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "executor/executor.h"
 #include "fsm/expression.h"
 #include "mb/pg_wchar.h"
@@ -417,7 +418,7 @@ pst_compile_assignments(PstScope *scope, const char *text, AttrNumber state_att,
 	if (list_length(statements) == 1)
 		update = (UpdateStmt *) linitial_node(RawStmt, statements)->stmt;
 	if (update == NULL || !IsA(update, UpdateStmt) || update->whereClause || update->fromClause ||
-		update->returningList || update->withClause || update->relation->alias)
+		pst_update_returns(update) || update->withClause || update->relation->alias)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("an action must be a list of assignments, or the name of a function"),
@@ -558,7 +559,7 @@ evaluate_plan(PstExpression *expression, ParamListInfo row, bool *isnull)
 							GetActiveSnapshot(), InvalidSnapshot,
 							&receiver.pub, row, NULL, 0);
 	ExecutorStart(query, 0);
-	ExecutorRun(query, ForwardScanDirection, 1, true);
+	pst_executor_run(query, 1);
 	ExecutorFinish(query);
 	ExecutorEnd(query);
 	FreeQueryDesc(query);
@@ -582,7 +583,7 @@ evaluate_state(ExprState *state, ParamListInfo row, bool *isnull)
 Datum
 pst_evaluate(PstExpression *expression, ParamListInfo row, bool *isnull)
 {
-	LocalTransactionId lxid = MyProc->lxid;
+	LocalTransactionId lxid = pst_my_lxid();
 	Datum		value;
 
 	if (expression->plan)

@@ -132,6 +132,24 @@ bad_key(const PstFsm *fsm, const char *key)
 			 errhint("Write it as a JSON array of the columns' texts, such as [\"a\", \"1\"].")));
 }
 
+/* A number or a boolean stands for its text. */
+static char *
+scalar_text(const PstFsm *fsm, const char *key, const JsonbValue *v)
+{
+	switch (v->type)
+	{
+		case jbvString:
+			return pnstrdup(v->val.string.val, v->val.string.len);
+		case jbvNumeric:
+			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
+		case jbvBool:
+			return pstrdup(v->val.boolean ? "true" : "false");
+		default:
+			bad_key(fsm, key);
+			return NULL;
+	}
+}
+
 Datum *
 pst_key_datums(PstFsm *fsm, const char *key)
 {
@@ -156,9 +174,9 @@ pst_key_datums(PstFsm *fsm, const char *key)
 		{
 			if (token != WJB_ELEM)
 				continue;
-			if (n >= fsm->nkeys || v.type != jbvString)
+			if (n >= fsm->nkeys)
 				bad_key(fsm, key);
-			result[n] = parse_key_part(fsm, n, pnstrdup(v.val.string.val, v.val.string.len));
+			result[n] = parse_key_part(fsm, n, scalar_text(fsm, key, &v));
 			n++;
 		}
 		if (n != fsm->nkeys)

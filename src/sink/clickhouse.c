@@ -72,16 +72,6 @@ option_bool(const PstSinkSettings *settings, const char *name)
 	return on;
 }
 
-/* A line break in a credential would begin a header of its own. */
-static bool
-fits_header(const char *value)
-{
-	for (; value != NULL && *value != '\0'; value++)
-		if ((unsigned char) *value < ' ' || *value == 0x7F)
-			return false;
-	return true;
-}
-
 /* The url goes into log lines and faults, so it must not hold a secret. */
 static bool
 has_credentials(const char *url)
@@ -95,7 +85,7 @@ has_credentials(const char *url)
 static const char *
 find_open_error(const PstChPeer *peer)
 {
-	if (!fits_header(peer->user) || !fits_header(peer->password) || !fits_header(peer->token))
+	if (!pst_http_fits_header(peer->user) || !pst_http_fits_header(peer->password) || !pst_http_fits_header(peer->token))
 		return "the user, password or token contains a control character";
 	if (has_credentials(peer->url))
 		return "the url must not contain a user or password: use a user mapping";
@@ -128,7 +118,7 @@ free_http(void *data)
 {
 	PstChSink  *sink = data;
 
-	pst_ch_http_destroy(sink->http);
+	pst_http_destroy(sink->http);
 	sink->http = NULL;
 }
 
@@ -216,7 +206,7 @@ clickhouse_wants(const PstSink *base, PstWants *wants)
 	if (sink->step == PST_CH_PAUSE)
 		wants->timeout_ms = (int) Max(sink->resume_at - pst_ch_now_ms(), 0);
 	else if (sink->step != PST_CH_IDLE)
-		pst_ch_http_wants(sink->http, wants);
+		pst_http_wants(sink->http, wants);
 	else if (sink->base.sending)
 		wants->timeout_ms = 0;	/* it ended within send() */
 }

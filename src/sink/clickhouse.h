@@ -8,8 +8,7 @@
  *	clickhouse_group.c	a shipment's events by destination table
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
- *	clickhouse_http.c	one request at a time over curl's multi interface
- *	clickhouse_resolve.c	where the server is
+ *	clickhouse_call.c	one request at a time, over http.c
  *	clickhouse_error.c	what a server's exception means for us
  *
  * A sink has one request under way at a time, on one connection that is kept.
@@ -19,28 +18,14 @@
 
 #include "postgres.h"
 
-#include <curl/curl.h>
-
 #include "encode/native.h"
+#include "sink/http.h"
 #include "sink/sink.h"
 
-/* ----- clickhouse_http.c ----- */
+/* ----- clickhouse_call.c ----- */
 
-/* How a connection is made; strings live as long as the sink. */
-typedef struct PstChPeer
-{
-	const char *url;			/* scheme://host:port/path, without credentials */
-	const char *address;		/* where the host is, if its name is not to be looked up */
-	const char *user;			/* NULL: the server's default */
-	const char *password;		/* a secret */
-	const char *token;			/* a secret: sent as a bearer token instead of user and password */
-	const char *ca_file;
-	const char *cert_file;
-	const char *key_file;
-	bool		tls_verify;
-	int			connect_timeout;	/* ms */
-	int			request_timeout;	/* ms */
-} PstChPeer;
+/* user and password go in headers of ClickHouse's own; NULL: the server's default */
+typedef PstHttpPeer PstChPeer;
 
 /* What came back; valid until the next request begins. */
 typedef struct PstChAnswer
@@ -55,30 +40,20 @@ typedef struct PstChAnswer
 	const char *reason;			/* curl's words, if result is not CURLE_OK */
 } PstChAnswer;
 
-typedef struct PstChHttp PstChHttp;
-
-/* malloc'd; NULL if there is no memory */
-extern PstChHttp *pst_ch_http_create(void);
-extern void pst_ch_http_destroy(PstChHttp *http);
+/* malloc'd; NULL if there is no memory; pst_http_destroy() frees it */
+extern PstHttp *pst_ch_http_create(void);
 
 /*
  * Begin a request: POST body (borrowed until its end) to the peer's url with
  * the given query string.  At most max_answer bytes of the answer are kept.
  * False, with a reason in errbuf, if it cannot even begin.
  */
-extern bool pst_ch_http_begin(PstChHttp *http, const PstChPeer *peer,
+extern bool pst_ch_http_begin(PstHttp *http, const PstChPeer *peer,
 							  const char *query, const char *body, size_t length,
 							  size_t max_answer, char *errbuf, size_t errlen);
 
 /* One step without waiting; true when *answer is there. */
-extern bool pst_ch_http_step(PstChHttp *http, PstChAnswer *answer);
-extern void pst_ch_http_wants(PstChHttp *http, PstWants *wants);
-
-/*
- * In clickhouse_resolve.c: an entry for CURLOPT_RESOLVE, or nothing if the url
- * has an address already.  False, with a reason in errbuf, if there is none.
- */
-extern bool pst_ch_resolve(StringInfo entry, const PstChPeer *peer, char *errbuf, size_t errlen);
+extern bool pst_ch_http_step(PstHttp *http, PstChAnswer *answer);
 
 /* Append name=value, percent-encoded, to a query string. */
 extern void pst_ch_http_param(StringInfo query, const char *name, const char *value);
@@ -238,7 +213,7 @@ typedef struct PstChSink
 	PstChPeer	peer;
 	const char *database;
 	const char *open_error;		/* why this sink can never work, or NULL */
-	PstChHttp  *http;
+	PstHttp    *http;
 	PstChVersion version;
 	PstChTable *tables;
 	StringInfoData sql;

@@ -17,6 +17,7 @@
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "compat/compat.h"
 #include "encode/encode.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -36,7 +37,7 @@ find_option(const PstSinkOps *ops, PstOptionPlace place, const char *name)
 	return NULL;
 }
 
-static void pg_attribute_noreturn()
+PST_NORETURN static void
 refuse_name(const PstSinkOps *ops, PstOptionPlace place, const char *name)
 {
 	StringInfoData valid;
@@ -55,7 +56,7 @@ refuse_name(const PstSinkOps *ops, PstOptionPlace place, const char *name)
 }
 
 /* The value itself is shown only where it cannot be a secret. */
-static void pg_attribute_noreturn()
+PST_NORETURN static void
 refuse_value(const PstOptionDef *def, const char *value, const char *hint)
 {
 	ereport(ERROR,

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "compat/compat.h"
 #include "storage/proc.h"
 #include "transition/decision.h"
 #include "utils/hsearch.h"
@@ -35,7 +36,7 @@ static LocalTransactionId decisions_lxid = InvalidLocalTransactionId;
 static HTAB *
 current_decisions(void)
 {
-	if (decisions_lxid != MyProc->lxid)
+	if (decisions_lxid != pst_my_lxid())
 	{
 		HASHCTL		ctl = {0};
 
@@ -46,7 +47,7 @@ current_decisions(void)
 		ctl.hcxt = decisions_cxt;
 		decisions = hash_create("persistomata decisions", 64, &ctl,
 								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		decisions_lxid = MyProc->lxid;
+		decisions_lxid = pst_my_lxid();
 	}
 	return decisions;
 }
@@ -131,7 +132,7 @@ pst_decision_take_new(Oid relid, const char *key)
 static void
 forget(DecisionKey key)
 {
-	if (decisions_lxid == MyProc->lxid && hash_get_num_entries(decisions) > 0)
+	if (decisions_lxid == pst_my_lxid() && hash_get_num_entries(decisions) > 0)
 		pst_decision_drop(take(key));
 }
 

@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "config/config.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -196,7 +197,7 @@ call_function(PstFsm *fsm, const PstAction *action, ParamListInfo row, bool *isn
 	LOCAL_FCINFO(fcinfo, 2);
 	FmgrInfo	flinfo;
 	ParamExternData *args = &row->params[fsm->desc->natts];
-	AclResult	acl = pg_proc_aclcheck(action->function, GetUserId(), ACL_EXECUTE);
+	AclResult	acl = pst_may_call(action->function);
 	Datum		result;
 
 	if (acl != ACLCHECK_OK)

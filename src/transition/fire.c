@@ -17,6 +17,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "event/append.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -304,8 +305,8 @@ fire(FunctionCallInfo fcinfo, const char *key)
  * Whoever may not write the state gets an error, not an outcome: a failed
  * event is logged, and the log is for those who may fire.
  */
-static void
-check_right_to_fire(const PstFsm *fsm, Relation rel)
+void
+pst_check_right_to_fire(const PstFsm *fsm, Relation rel)
 {
 	if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
 		pg_attribute_aclcheck(RelationGetRelid(rel), fsm->state_att, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
@@ -321,7 +322,7 @@ try_fire(FunctionCallInfo fcinfo, const char *key)
 	Relation	rel;
 
 	read_arguments(fcinfo, key, &firing, &rel);
-	check_right_to_fire(firing.fsm, rel);
+	pst_check_right_to_fire(firing.fsm, rel);
 	pst_try_fire(&firing);
 	table_close(rel, NoLock);
 	return outcome_result(fcinfo, &firing);
@@ -340,7 +341,7 @@ force(FunctionCallInfo fcinfo, const char *key)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("the arguments of force() must not be NULL")));
 	firing.fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, &rel);
-	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	firing.key = pst_normal_key(firing.fsm, key);

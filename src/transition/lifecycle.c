@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "compat/compat.h"
 #include "fmgr.h"
 #include "fsm/fsm.h"
 #include "miscadmin.h"
@@ -85,7 +86,7 @@ pst_detach(PG_FUNCTION_ARGS)
 	Relation	rel = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
 
 	/* nothing is compiled: a binding that no longer fits its table must not stay */
-	pst_timers_cancel_all(pst_fsm_unbind(rel));
+	pst_timers_cancel_all(pst_fsm_unbind(rel), true);
 	table_close(rel, NoLock);
 	PG_RETURN_VOID();
 }
@@ -129,7 +130,7 @@ pst_table_altered(PG_FUNCTION_ARGS)
 	if (rel == NULL)
 		PG_RETURN_VOID();
 	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE) &&
-		pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+		pst_owns_table(RelationGetRelid(rel)))
 		follow_table(rel);
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();

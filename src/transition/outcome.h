@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "compat/compat.h"
+
 #define PST_ERRCODE(d) MAKE_SQLSTATE('P', 'F', '0', '0', (d))
 
 #define PST_NO_TRANSITION		PST_ERRCODE('1')	/* no such transition */
@@ -32,7 +34,7 @@ typedef struct PstRefusal
 } PstRefusal;
 
 extern void pst_refuse(PstRefusal *refusal, int sqlstate, const char *format,...) pg_attribute_printf(3, 4);
-extern void pst_raise_refusal(const PstRefusal *refusal) pg_attribute_noreturn();
+PST_NORETURN extern void pst_raise_refusal(const PstRefusal *refusal);
 
 typedef enum PstStatus
 {

@@ -173,9 +173,7 @@ move_firing(PstMove *move, PstFiring *firing)
 	const char *from = firing->outcome.from_state;
 	PstScene	scene;
 
-	if (firing->timer_id && !pst_timer_armed(firing->timer_id))
-		pst_refuse(&move->refusal, PST_NO_TRANSITION, "the timer is no longer armed");
-	else if (firing->reason)
+	if (firing->reason)
 		pst_move_by_force(move, from, firing->signal.to_state);
 	else
 	{
@@ -536,8 +534,7 @@ record_delete(PstFsm *fsm, HeapTuple old)
 	row.payload_null = false;
 	if (fsm->logs[PST_DELETED])
 		pst_log_append(&row, 1);
-	if (fsm->has_timers)
-		pst_timers_cancel(fsm, key);
+	pst_timers_cancel(fsm, key);	/* delayed events, if no others */
 	pst_decision_drop(decision);
 }
 

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "compat/compat.h"
 #include "postmaster/bgworker.h"
 #include "worker/shmem.h"
 
@@ -32,7 +33,7 @@ extern void pst_work_end(void);
 extern void pst_work_idle(void);
 
 /* The end of this process, without complaint and for good. */
-extern void pst_worker_quit(void) pg_attribute_noreturn();
+PST_NORETURN extern void pst_worker_quit(void);
 
 /* Reload the configuration if asked to. */
 extern void pst_worker_reload(void);

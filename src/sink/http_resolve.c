@@ -1,5 +1,5 @@
 /*
- * clickhouse_resolve.c
+ * http_resolve.c
  *	  Where the server is.
  *
  * Left to itself curl starts a thread to look a name up, and no thread may run
@@ -13,7 +13,7 @@
 #include <netdb.h>
 #include <sys/socket.h>
 
-#include "sink/clickhouse.h"
+#include "sink/http.h"
 
 /* The host and the port of a url; malloc'd by curl. */
 static bool
@@ -72,7 +72,7 @@ look_up(const char *host, StringInfo addresses, char *errbuf, size_t errlen)
 }
 
 bool
-pst_ch_resolve(StringInfo entry, const PstChPeer *peer, char *errbuf, size_t errlen)
+pst_http_resolve(StringInfo entry, const PstHttpPeer *peer, char *errbuf, size_t errlen)
 {
 	char	   *host;
 	char	   *port;

@@ -1,14 +1,14 @@
 /*
- * clickhouse_http.c
+ * http.c
  *	  One HTTP request at a time over curl's multi interface.
  *
  * curl never waits here: its socket and timer callbacks only note what it would
- * wait for, which pst_ch_http_wants() hands on.  Everything that lives as long
+ * wait for, which pst_http_wants() hands on.  Everything that lives as long
  * as curl's handles is malloc'd, and no callback allocates from PostgreSQL or
  * can throw: a longjmp through curl would leave its handles unusable.
  *
  * curl repeats a request by itself when a kept connection turns out to be dead.
- * For an insert that would be a repeat that nobody checked, so the body is read
+ * That would be a repeat that nobody checked, so the body is read
  * through a callback that cannot be rewound: such a repeat ends in an error,
  * and the sink finds out what landed.
  */
@@ -17,11 +17,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "sink/clickhouse.h"
+#include "sink/http.h"
 
 #define UPLOAD_BUFFER (1024 * 1024)
 
-struct PstChHttp
+struct PstHttp
 {
 	CURLM	   *multi;
 	CURL	   *easy;
@@ -51,7 +51,9 @@ struct PstChHttp
 	size_t		max_answer;
 	bool		overflow;
 	bool		out_of_memory;
-	int			exception;
+	const char *header_name;
+	char		header[128];
+	int			header_length;	/* -1: there was none */
 	char		reason[CURL_ERROR_SIZE];
 };
 
@@ -60,7 +62,7 @@ struct PstChHttp
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data)
 {
-	PstChHttp  *http = data;
+	PstHttp  *http = data;
 	int			i = 0;
 
 	while (i < http->nwatched && http->watched[i].fd != fd)
@@ -83,9 +85,9 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_da
 static int
 set_timer(CURLM *multi, long timeout_ms, void *data)
 {
-	PstChHttp  *http = data;
+	PstHttp  *http = data;
 
-	http->timer_at = timeout_ms < 0 ? -1 : pst_ch_now_ms() + timeout_ms;
+	http->timer_at = timeout_ms < 0 ? -1 : pst_net_now() + timeout_ms;
 	return 0;
 }
 
@@ -98,7 +100,7 @@ open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
 static size_t
 read_body(char *to, size_t size, size_t count, void *data)
 {
-	PstChHttp  *http = data;
+	PstHttp  *http = data;
 	size_t		part = Min(size * count, http->body_length - http->body_read);
 
 	memcpy(to, http->body + http->body_read, part);
@@ -110,7 +112,7 @@ read_body(char *to, size_t size, size_t count, void *data)
 static int
 rewind_body(void *data, curl_off_t offset, int origin)
 {
-	PstChHttp  *http = data;
+	PstHttp  *http = data;
 
 	if (origin == SEEK_SET && offset == (curl_off_t) http->body_read)
 		return CURL_SEEKFUNC_OK;
@@ -120,20 +122,19 @@ rewind_body(void *data, curl_off_t offset, int origin)
 static size_t
 take_header(char *line, size_t size, size_t count, void *data)
 {
-	static const char name[] = "x-clickhouse-exception-code:";
-	PstChHttp  *http = data;
+	PstHttp    *http = data;
 	size_t		length = size * count;
+	size_t		skip = strlen(http->header_name);
 
-	if (length > sizeof(name) && pg_strncasecmp(line, name, sizeof(name) - 1) == 0)
-	{
-		int			code = 0;
-
-		for (size_t i = sizeof(name) - 1; i < length && code < 100000; i++)
-			if (line[i] >= '0' && line[i] <= '9')
-				code = code * 10 + (line[i] - '0');
-		/* a code that we cannot read is still an exception */
-		http->exception = code > 0 ? code : 999;
-	}
+	if (length < skip || pg_strncasecmp(line, http->header_name, skip) != 0)
+		return length;
+	while (skip < length && (line[skip] == ' ' || line[skip] == '\t'))
+		skip++;
+	http->header_length = 0;
+	while (skip < length && line[skip] != '\r' && line[skip] != '\n' &&
+		   http->header_length < (int) sizeof(http->header) - 1)
+		http->header[http->header_length++] = line[skip++];
+	http->header[http->header_length] = '\0';
 	return length;
 }
 
@@ -141,7 +142,7 @@ take_header(char *line, size_t size, size_t count, void *data)
 static size_t
 take_body(char *bytes, size_t size, size_t count, void *data)
 {
-	PstChHttp  *http = data;
+	PstHttp  *http = data;
 	size_t		length = size * count;
 	size_t		kept = Min(length, http->max_answer - http->length);
 
@@ -168,11 +169,11 @@ take_body(char *bytes, size_t size, size_t count, void *data)
 
 /* ----- handles ----- */
 
-PstChHttp *
-pst_ch_http_create(void)
+PstHttp *
+pst_http_create(const char *header)
 {
 	static bool initialized = false;
-	PstChHttp  *http;
+	PstHttp  *http;
 
 	if (!initialized && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return NULL;
@@ -182,6 +183,8 @@ pst_ch_http_create(void)
 	if (http == NULL)
 		return NULL;
 	http->timer_at = -1;
+	http->header_name = header;
+	http->header_length = -1;
 	http->size = 4096;
 	http->text = malloc(http->size);
 	http->multi = curl_multi_init();
@@ -193,14 +196,14 @@ pst_ch_http_create(void)
 		curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http) != CURLM_OK ||
 		curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 1L) != CURLM_OK)
 	{
-		pst_ch_http_destroy(http);
+		pst_http_destroy(http);
 		return NULL;
 	}
 	return http;
 }
 
 void
-pst_ch_http_destroy(PstChHttp *http)
+pst_http_destroy(PstHttp *http)
 {
 	if (http == NULL)
 		return;
@@ -209,7 +212,7 @@ pst_ch_http_destroy(PstChHttp *http)
 	curl_easy_cleanup(http->easy);
 	if (http->multi != NULL)
 		curl_multi_cleanup(http->multi);
-	curl_slist_free_all(http->headers);
+	pst_http_clear_headers(http);
 	curl_slist_free_all(http->resolve);
 	free(http->text);
 	free(http);
@@ -217,13 +220,13 @@ pst_ch_http_destroy(PstChHttp *http)
 
 /* Tell curl where the host is, so that it need not look for it. */
 static bool
-resolve_peer(PstChHttp *http, const PstChPeer *peer, char *errbuf, size_t errlen)
+resolve_peer(PstHttp *http, const PstHttpPeer *peer, char *errbuf, size_t errlen)
 {
 	StringInfoData entry;
 	bool		good;
 
 	initStringInfo(&entry);
-	good = pst_ch_resolve(&entry, peer, errbuf, errlen);
+	good = pst_http_resolve(&entry, peer, errbuf, errlen);
 	if (good && entry.len > 0)
 	{
 		curl_slist_free_all(http->resolve);
@@ -239,8 +242,17 @@ resolve_peer(PstChHttp *http, const PstChPeer *peer, char *errbuf, size_t errlen
 
 /* ----- a request ----- */
 
-static bool
-add_header(PstChHttp *http, const char *name, const char *value)
+bool
+pst_http_fits_header(const char *value)
+{
+	for (; value != NULL && *value != '\0'; value++)
+		if ((unsigned char) *value < ' ' || *value == 0x7F)
+			return false;
+	return true;
+}
+
+bool
+pst_http_add_header(PstHttp *http, const char *name, const char *value)
 {
 	StringInfoData line;
 	struct curl_slist *longer;
@@ -248,7 +260,7 @@ add_header(PstChHttp *http, const char *name, const char *value)
 	if (value == NULL)
 		return true;
 	initStringInfo(&line);
-	appendStringInfo(&line, "%s%s", name, value);
+	appendStringInfo(&line, "%s %s", name, value);
 	longer = curl_slist_append(http->headers, line.data);
 	explicit_bzero(line.data, line.len);
 	pfree(line.data);
@@ -258,22 +270,23 @@ add_header(PstChHttp *http, const char *name, const char *value)
 	return true;
 }
 
-static bool
-make_headers(PstChHttp *http, const PstChPeer *peer)
+void
+pst_http_clear_headers(PstHttp *http)
 {
-	if (http->headers != NULL)
-		return true;
-	if (!add_header(http, "Expect:", "") ||
-		!add_header(http, "Content-Type: ", "application/octet-stream"))
-		return false;
-	if (peer->token != NULL)
-		return add_header(http, "Authorization: Bearer ", peer->token);
-	return add_header(http, "X-ClickHouse-User: ", peer->user) &&
-		add_header(http, "X-ClickHouse-Key: ", peer->password);
+	for (struct curl_slist *at = http->headers; at != NULL; at = at->next)
+		explicit_bzero(at->data, strlen(at->data));
+	curl_slist_free_all(http->headers);
+	http->headers = NULL;
+}
+
+bool
+pst_http_has_headers(const PstHttp *http)
+{
+	return http->headers != NULL;
 }
 
 static void
-set_options(PstChHttp *http, const PstChPeer *peer, const char *url)
+set_options(PstHttp *http, const PstHttpPeer *peer, const char *url)
 {
 	CURL	   *easy = http->easy;
 
@@ -315,20 +328,20 @@ set_options(PstChHttp *http, const PstChPeer *peer, const char *url)
 }
 
 static void
-clear_answer(PstChHttp *http, size_t max_answer)
+clear_answer(PstHttp *http, size_t max_answer)
 {
 	http->length = 0;
 	http->text[0] = '\0';
 	http->max_answer = max_answer;
 	http->overflow = false;
 	http->out_of_memory = false;
-	http->exception = 0;
+	http->header_length = -1;
 	http->reason[0] = '\0';
 }
 
 /* Let curl take one step; what became of it is told by curl_multi_info_read. */
 static void
-kick(PstChHttp *http, curl_socket_t fd)
+kick(PstHttp *http, curl_socket_t fd)
 {
 	int			running;
 
@@ -336,30 +349,18 @@ kick(PstChHttp *http, curl_socket_t fd)
 }
 
 bool
-pst_ch_http_begin(PstChHttp *http, const PstChPeer *peer, const char *query,
-				  const char *body, size_t length, size_t max_answer,
-				  char *errbuf, size_t errlen)
+pst_http_begin(PstHttp *http, const PstHttpPeer *peer, const char *url,
+			   const char *body, size_t length, size_t max_answer,
+			   char *errbuf, size_t errlen)
 {
-	StringInfoData url;
-
 	Assert(!http->running);
 	if (!http->resolved && !resolve_peer(http, peer, errbuf, errlen))
 		return false;
-	if (!make_headers(http, peer))
-	{
-		strlcpy(errbuf, "out of memory", errlen);
-		return false;
-	}
 	http->body = body;
 	http->body_length = length;
 	http->body_read = 0;
 	clear_answer(http, max_answer);
-
-	initStringInfo(&url);
-	appendStringInfo(&url, "%s%c%s", peer->url,
-					 strchr(peer->url, '?') != NULL ? '&' : '?', query);
-	set_options(http, peer, url.data);	/* curl copies strings */
-	pfree(url.data);
+	set_options(http, peer, url);	/* curl copies strings */
 	if (curl_multi_add_handle(http->multi, http->easy) != CURLM_OK)
 	{
 		strlcpy(errbuf, "curl does not take the request", errlen);
@@ -372,7 +373,7 @@ pst_ch_http_begin(PstChHttp *http, const PstChPeer *peer, const char *query,
 
 /* The request has ended: hand out what came of it. */
 static void
-finish(PstChHttp *http, CURLcode result, PstChAnswer *answer)
+finish(PstHttp *http, CURLcode result, PstHttpAnswer *answer)
 {
 	long		request_bytes = 0;
 
@@ -385,7 +386,7 @@ finish(PstChHttp *http, CURLcode result, PstChAnswer *answer)
 		http->resolved = false;
 
 	answer->result = result;
-	answer->exception = http->exception;
+	answer->header = http->header_length < 0 ? NULL : http->header;
 	answer->text = http->text;
 	answer->length = http->length;
 	answer->overflow = http->overflow;
@@ -396,7 +397,7 @@ finish(PstChHttp *http, CURLcode result, PstChAnswer *answer)
 }
 
 bool
-pst_ch_http_step(PstChHttp *http, PstChAnswer *answer)
+pst_http_step(PstHttp *http, PstHttpAnswer *answer)
 {
 	curl_socket_t fds[PST_MAX_FDS];
 	int			nfds = http->nwatched;
@@ -410,7 +411,7 @@ pst_ch_http_step(PstChHttp *http, PstChAnswer *answer)
 	/* no event given: curl looks itself at what the socket is ready for */
 	for (int i = 0; i < nfds; i++)
 		kick(http, fds[i]);
-	if (http->timer_at >= 0 && http->timer_at <= pst_ch_now_ms())
+	if (http->timer_at >= 0 && http->timer_at <= pst_net_now())
 	{
 		http->timer_at = -1;
 		kick(http, CURL_SOCKET_TIMEOUT);
@@ -425,7 +426,7 @@ pst_ch_http_step(PstChHttp *http, PstChAnswer *answer)
 }
 
 void
-pst_ch_http_wants(PstChHttp *http, PstWants *wants)
+pst_http_wants(PstHttp *http, PstWants *wants)
 {
 	wants->nfds = http->nwatched;
 	for (int i = 0; i < http->nwatched; i++)
@@ -436,27 +437,5 @@ pst_ch_http_wants(PstChHttp *http, PstWants *wants)
 	}
 	wants->timeout_ms = -1;
 	if (http->timer_at >= 0)
-		wants->timeout_ms = (int) Min(Max(http->timer_at - pst_ch_now_ms(), 0), 60 * 1000);
-}
-
-void
-pst_ch_http_param(StringInfo query, const char *name, const char *value)
-{
-	static const char hex[] = "0123456789ABCDEF";
-
-	if (query->len > 0)
-		appendStringInfoChar(query, '&');
-	appendStringInfo(query, "%s=", name);
-	for (const unsigned char *at = (const unsigned char *) value; *at != '\0'; at++)
-	{
-		if ((*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') ||
-			(*at >= 'A' && *at <= 'Z') || strchr("-._~", *at) != NULL)
-			appendStringInfoChar(query, (char) *at);
-		else
-		{
-			appendStringInfoChar(query, '%');
-			appendStringInfoChar(query, hex[*at >> 4]);
-			appendStringInfoChar(query, hex[*at & 15]);
-		}
-	}
+		wants->timeout_ms = (int) Min(Max(http->timer_at - pst_net_now(), 0), 60 * 1000);
 }

@@ -1,0 +1,269 @@
+#!/usr/bin/env bash
+# Measures the write path: a transition with its log row, against the least that
+# SQL can do and against what people write by hand.  Each pair runs in turn,
+# $rounds times; printed is the median of the ratios, with least and greatest.
+#
+#   test/bench/transition.sh [OPTION...] [ROW...]
+#
+#   ROW            fire calls update many wal log (default: all)
+#   --rounds N     how often each pair runs (default 5)
+#   --seconds N    how long a pgbench run takes (default 5)
+#   --rows N       rows of a set-based statement (default 100000)
+#   --short        3 rounds, 2 seconds, 20000 rows
+#   PG_CONFIG      the PostgreSQL to use (default: Debian's own)
+#
+# The cluster is private: shared_buffers 512 MB, max_wal_size 8 GB, no
+# checkpoints by time, no autovacuum, full_page_writes on (off for the row wal),
+# the relay off: what it costs is not measured here.
+set -u
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+rounds=5 seconds=5 rows=100000
+chosen=()
+while [ $# -gt 0 ]; do
+	case $1 in
+		--rounds) rounds=$2; shift 2 ;;
+		--seconds) seconds=$2; shift 2 ;;
+		--rows) rows=$2; shift 2 ;;
+		--short) rounds=3 seconds=2 rows=20000; shift ;;
+		fire | calls | update | many | wal | log) chosen+=("$1"); shift ;;
+		*) echo "usage: test/bench/transition.sh [--rounds N] [--seconds N] [--rows N] [--short] [fire|calls|update|many|wal|log...]" >&2
+			exit 2 ;;
+	esac
+done
+[ ${#chosen[@]} -gt 0 ] || chosen=(fire calls update many wal log)
+wanted() { [[ " ${chosen[*]} " == *" $1 "* ]]; }
+
+work=''
+cleanup() {
+	[ -n "$work" ] || return
+	[ -n "${PST_BENCH_KEEP:-}" ] && { echo "kept: $work"; return; }
+	! cluster_runs "$work/pg" || stop_cluster "$work/pg" immediate
+	cd / && rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# ---- tools --------------------------------------------------------------------
+
+sql() { "$pg_bin/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/pg" -U postgres bench "$@"; }
+
+# elapsed SQL: milliseconds of one statement.
+elapsed() {
+	sql -c '\timing on' -c "$1" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
+}
+
+# tps SCRIPT [OPTION...]: transactions a second of pgbench, 4 clients, prepared.
+tps() {
+	local script=$1
+	shift
+	"$pg_bin/pgbench" -n -M prepared -c 4 -j 2 -T "$seconds" -h "$work/pg" -U postgres \
+		-f "$work/$script.sql" "$@" bench 2>/dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+}
+
+# median FILE: median (least – greatest) of a column of numbers.
+median() {
+	sort -g "$1" | awk '{ v[NR] = $1 }
+		END { if (NR == 0) exit 1
+			m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2
+			printf "%.2f (%.2f – %.2f)", m, v[1], v[NR] }'
+}
+
+# ratio A B: nothing measured is no figure.
+ratio() {
+	awk -v a="$1" -v b="$2" 'BEGIN { if (!(a > 0 && b > 0)) exit 1; print a / b }' || die "a run failed"
+}
+
+# report WHAT REACH FILE ABSOLUTE
+report() { printf '%-58s %-24s wanted %-8s %s\n' "$1" "$(median "$3")" "$2" "$4"; }
+
+# What was written is cleared away, so that each run meets the same tables.
+tidy() {
+	sql -c 'TRUNCATE outbox, usual_outbox, hand_outbox' -c 'VACUUM ours, hand, floor, plain' -c CHECKPOINT
+}
+
+outbox_columns='(binding, machine, timeline, type, key, event, from_state, to_state, args, payload)'
+payload="jsonb_build_object('id', id, 'state', state, 'coins', coins, 'owner', owner)"
+
+scripts() {
+	local key='\set id random(1, 100000)'
+	cat >"$work/fire.sql" <<-END
+		$key
+		SELECT persistomata.fire('ours', :id::bigint, 'coin', '{"n": 1}');
+	END
+	cat >"$work/hand.sql" <<-END
+		$key
+		SELECT hand_fire(:id::bigint, 'coin', '{"n": 1}');
+	END
+	cat >"$work/floor.sql" <<-END
+		$key
+		WITH u AS (UPDATE floor SET state = 'opened', coins = coins + ('{"n": 1}'::jsonb->>'n')::int WHERE id = :id RETURNING *) INSERT INTO outbox $outbox_columns SELECT 1, 1, 1, 's', id::text, 'coin', 'opened', state, '{"n": 1}'::jsonb, $payload FROM u;
+	END
+	cat >"$work/usual.sql" <<-END
+		$key
+		WITH u AS (UPDATE plain SET state = 'opened', coins = coins + ('{"n": 1}'::jsonb->>'n')::int WHERE id = :id RETURNING *) INSERT INTO usual_outbox (topic, payload) SELECT 'gate.coin', jsonb_build_object('key', id, 'event', 'coin', 'from', 'opened', 'to', state, 'args', '{"n": 1}'::jsonb, 'row', $payload) FROM u;
+	END
+	cat >"$work/log.sql" <<-END
+		$key
+		SELECT log_append(1, 1, :id::text, 'coin', 'opened', 'opened', '{"n": 1}', '{"id": 1, "state": "opened", "coins": 1, "owner": "owner 1"}');
+	END
+	cat >"$work/pgq.sql" <<-END
+		$key
+		SELECT pgq.insert_event('bench', 'coin', '{"key": "' || :id || '", "event": "coin", "from": "opened", "to": "opened", "args": {"n": 1}, "row": {"id": 1, "state": "opened", "coins": 1, "owner": "owner 1"}}');
+	END
+}
+
+# ---- pgq ----------------------------------------------------------------------
+
+# PgQ comes as a package; without installing, its files are put beside ours.
+have_pgq() {
+	local share lib deb
+	share=$("$PG_CONFIG" --sharedir) lib=$("$PG_CONFIG" --pkglibdir)
+	[ ! -f "$share/extension/pgq.control" ] || return 0
+	if [ -z "${PST_NO_INSTALL:-}" ]; then
+		install_packages "postgresql-$(pg_major)-pgq3"
+		return
+	fi
+	deb=$(mktemp -d "${TMPDIR:-/tmp}/pst-pgq.XXXXXX")
+	(cd "$deb" && apt-get -qq download "postgresql-$(pg_major)-pgq3" && dpkg -x ./*.deb . &&
+		cp -R usr/share/postgresql/*/extension/. "$share/extension/" &&
+		cp -R usr/lib/postgresql/*/lib/. "$lib/") >/dev/null 2>&1
+	rm -rf "$deb"
+	[ -f "$share/extension/pgq.control" ]
+}
+
+# ---- rows ---------------------------------------------------------------------
+
+run_fire() {
+	local commit round ours floor hand usual
+	for commit in off on; do
+		export PGOPTIONS="-c synchronous_commit=$commit"
+		rm -f "$work"/r.*
+		for ((round = 0; round < rounds; round++)); do
+			tidy
+			floor=$(tps floor) ours=$(tps fire) hand=$(tps hand) usual=$(tps usual)
+			ratio "$ours" "$floor" >>"$work/r.floor"
+			ratio "$ours" "$hand" >>"$work/r.hand"
+			ratio "$ours" "$usual" >>"$work/r.usual"
+		done
+		unset PGOPTIONS
+		report "fire / floor, synchronous_commit $commit" "≥ 0.9" "$work/r.floor" "last: $ours, $floor tps"
+		report "fire / PL/pgSQL, synchronous_commit $commit" "≥ 1.2" "$work/r.hand" "last: $ours, $hand tps"
+		report "fire / usual outbox, synchronous_commit $commit" "-" "$work/r.usual" "last: $ours, $usual tps"
+	done
+}
+
+run_calls() {
+	local round ours hand
+	rm -f "$work"/r.*
+	for ((round = 0; round < rounds; round++)); do
+		tidy
+		hand=$(elapsed "SELECT count(hand_fire(i, 'coin', '{\"n\": 1}')) FROM generate_series(1, $rows) i")
+		ours=$(elapsed "SELECT count(persistomata.fire('ours', i, 'coin', '{\"n\": 1}')) FROM generate_series(1::bigint, $rows) i")
+		ratio "$hand" "$ours" >>"$work/r.hand"
+	done
+	report "$rows fire calls / PL/pgSQL calls in one statement" "≥ 2.5" "$work/r.hand" "last: $ours, $hand ms"
+}
+
+# The floor's set-based form, to a state and by an event, of the first $rows.
+floor_set() {
+	echo "WITH u AS (UPDATE floor SET $1 WHERE id <= $rows RETURNING *) INSERT INTO outbox $outbox_columns SELECT 1, 1, 1, 's', id::text, '$2', 'closed', state, NULL, $payload FROM u"
+}
+
+run_update() {
+	local round ours floor state event
+	rm -f "$work"/r.*
+	sql -c "UPDATE ours SET state = 'opened' WHERE state = 'closed'"
+	for ((round = 0; round < rounds; round++)); do
+		tidy
+		state=$([ $((round % 2)) = 0 ] && echo closed || echo opened)
+		event=$([ "$state" = closed ] && echo walk || echo coin)
+		floor=$(elapsed "$(floor_set "state = '$state'" "$event")")
+		ours=$(elapsed "UPDATE ours SET state = '$state' WHERE id <= $rows")
+		ratio "$floor" "$ours" >>"$work/r.floor"
+	done
+	report "UPDATE SET state of $rows rows / floor" "≥ 0.7" "$work/r.floor" "last: $ours, $floor ms"
+}
+
+run_many() {
+	local round ours floor
+	rm -f "$work"/r.*
+	if [ "$(sql -c "SELECT count(*) FROM pg_proc WHERE proname = 'fire_many'")" = 0 ]; then
+		echo "no fire_many: its row is left out"
+		return
+	fi
+	for ((round = 0; round < rounds; round++)); do
+		tidy
+		floor=$(elapsed "$(floor_set "state = 'opened', coins = coins + 1" coin)")
+		ours=$(elapsed "SELECT count(*) FROM persistomata.fire_many('ours', ARRAY(SELECT i::text FROM generate_series(1, $rows) i), 'coin', '{\"n\": 1}')")
+		ratio "$floor" "$ours" >>"$work/r.floor"
+	done
+	report "fire_many of $rows keys / floor" "≥ 0.7" "$work/r.floor" "last: $ours, $floor ms"
+}
+
+# wal_bytes SCRIPT: bytes of WAL a transaction, one client.
+wal_bytes() {
+	local from to
+	from=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
+	"$pg_bin/pgbench" -n -M prepared -c 1 -t 5000 -h "$work/pg" -U postgres -f "$work/$1.sql" bench >/dev/null 2>&1
+	to=$(sql -c "SELECT (pg_current_wal_insert_lsn() - '$from') / 5000.0")
+	echo "$to"
+}
+
+run_wal() {
+	local round ours floor usual
+	rm -f "$work"/r.*
+	sql -c 'ALTER SYSTEM SET full_page_writes = off' -c 'SELECT pg_reload_conf()' >/dev/null
+	for ((round = 0; round < rounds; round++)); do
+		tidy
+		floor=$(wal_bytes floor) ours=$(wal_bytes fire) usual=$(wal_bytes usual)
+		ratio "$ours" "$floor" >>"$work/r.floor"
+		ratio "$ours" "$usual" >>"$work/r.usual"
+	done
+	sql -c 'ALTER SYSTEM RESET full_page_writes' -c 'SELECT pg_reload_conf()' >/dev/null
+	report "WAL of a fire / floor, as many columns and indexes" "≤ 1.1" "$work/r.floor" "last: $ours, $floor bytes"
+	report "WAL of a fire / usual outbox" "≤ 1.9" "$work/r.usual" "last: $ours, $usual bytes"
+}
+
+run_log() {
+	local round ours pgq
+	have_pgq || { echo "no pgq to compare with: the row log is left out"; return; }
+	sql -c 'CREATE EXTENSION IF NOT EXISTS pgq' -c "SELECT pgq.create_queue('bench')" >/dev/null
+	rm -f "$work"/r.*
+	for ((round = 0; round < rounds; round++)); do
+		tidy
+		pgq=$(elapsed "SELECT count(pgq.insert_event('bench', 'coin', '{\"key\": \"' || i || '\", \"event\": \"coin\", \"from\": \"opened\", \"to\": \"opened\", \"args\": {\"n\": 1}, \"row\": {\"id\": 1, \"state\": \"opened\", \"coins\": 1, \"owner\": \"owner 1\"}}')) FROM generate_series(1, $rows) i")
+		ours=$(elapsed "SELECT count(log_append(1, 1, i::text, 'coin', 'opened', 'opened', '{\"n\": 1}', '{\"id\": 1, \"state\": \"opened\", \"coins\": 1, \"owner\": \"owner 1\"}')) FROM generate_series(1, $rows) i")
+		ratio "$pgq" "$ours" >>"$work/r.set"
+	done
+	report "$rows appends to the log / pgq.insert_event" "≥ 1.5" "$work/r.set" "last: $ours, $pgq ms"
+	export PGOPTIONS="-c synchronous_commit=off"
+	for ((round = 0; round < rounds; round++)); do
+		tidy
+		pgq=$(tps pgq) ours=$(tps log)
+		ratio "$ours" "$pgq" >>"$work/r.tps"
+	done
+	unset PGOPTIONS
+	report "one append a transaction / pgq.insert_event" "≥ 1.5" "$work/r.tps" "last: $ours, $pgq tps"
+}
+
+# ---- the run ------------------------------------------------------------------
+
+[ -n "${PST_NO_INSTALL:-}" ] || install_packages $(build_packages)
+find_postgres
+build || die "the build failed"
+make -s -C "$top/test/bench/log_probe" PG_CONFIG="$PG_CONFIG" install >/dev/null || die "log_probe does not build"
+work_folder "$(mktemp -d "${TMPDIR:-/tmp}/pst-bench.XXXXXX")"
+start_cluster "$work/pg" "shared_buffers = '512MB'" "max_wal_size = '8GB'" \
+	"checkpoint_timeout = '1h'" "autovacuum = off" "persistomata.deliver = off" ||
+	die "the cluster did not start"
+as_postgres "$pg_bin/createdb" -h "$work/pg" -U postgres bench
+sql -f "$top/test/bench/transition.sql" >/dev/null || die "the tables could not be made"
+scripts
+printf '%s, %s rounds, %s s, %s rows\n' "$("$PG_CONFIG" --version)" "$rounds" "$seconds" "$rows"
+! wanted fire || run_fire
+! wanted calls || run_calls
+! wanted update || run_update
+! wanted many || run_many
+! wanted wal || run_wal
+! wanted log || run_log
