@@ -74,22 +74,6 @@ REVOKE ALL ON FUNCTION persistomata.route_dropped() FROM PUBLIC;
 CREATE TRIGGER route_dropped AFTER DELETE ON persistomata.route
 FOR EACH ROW EXECUTE FUNCTION persistomata.route_dropped();
 
--- Not foreign keys: pg_restore fills the extension's tables in parallel, and would find them violated.
-CREATE FUNCTION persistomata.route_dropped() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	DELETE FROM persistomata.route_settings s WHERE s.route = OLD.id;
-	DELETE FROM persistomata.route_generation g WHERE g.route = OLD.id;
-	DELETE FROM persistomata.dead_letter_entry d WHERE d.route = OLD.id;
-	RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION persistomata.route_dropped() IS
-'internal: a dropped route takes its settings, generations and dead letters with it';
-REVOKE ALL ON FUNCTION persistomata.route_dropped() FROM PUBLIC;
-CREATE TRIGGER route_dropped AFTER DELETE ON persistomata.route
-FOR EACH ROW EXECUTE FUNCTION persistomata.route_dropped();
-
 DO $$
 DECLARE
 	relation text;

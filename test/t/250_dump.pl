@@ -127,6 +127,8 @@ my $stderr = '';
 IPC::Run::run([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', "$tmp/rows", $connect->('halves') ], '2>', \$stderr);
 like($stderr, qr/bound to no machine/, 'halves: rows without their binding are refused');
 $node->command_ok([ 'pg_dump', '-Fc', '-a', '-f', "$tmp/data", $connect->('postgres') ], 'halves: all data dumped');
+# what a fresh extension brings itself gives way by triggers, which do not fire here
+$node->safe_psql('halves', 'DELETE FROM persistomata.ring; DELETE FROM persistomata.log_home');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '--disable-triggers', "$tmp/data", $connect->('halves') ],
 	'halves: all data restored, with triggers disabled');
 restored_works($node, 'halves', 'halves');
