@@ -12,6 +12,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "compat/compat.h"
 #include "executor/spi.h"
 #include "fsm/eligible.h"

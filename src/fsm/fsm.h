@@ -82,7 +82,9 @@ typedef struct PstFsm
 	bool		has_timers;
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
-	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
+	/* kept here for transition/ */
+	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;
 	LocalTransactionId retired; /* the transaction in which it ceased to be valid */

@@ -13,14 +13,21 @@
 #include "event/append.h"
 #include "executor/tuptable.h"
 #include "fsm/fsm.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "tcop/tcopprot.h"
 #include "transition/bulk.h"
 #include "transition/timer.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /* Log rows that are appended together. */
 #define ROWS_AT_ONCE 256
+
+/* Rows between two reports of how far it is. */
+#define PROGRESS_ROWS 10000
 
 typedef struct Bulk
 {
@@ -80,6 +87,22 @@ add_row(Bulk *bulk, HeapTuple tuple)
 		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
 }
 
+/* How far a long baseline is, and when it will end, in pg_stat_activity. */
+static void
+tell_progress(Relation rel, int64 done, TimestampTz began)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - began) / USECS_PER_SEC;
+	double		total = Max(rel->rd_rel->reltuples, (double) done);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "attaching %s: " INT64_FORMAT " rows", RelationGetRelationName(rel), done);
+	if (rel->rd_rel->reltuples >= 0)
+		appendStringInfo(&text, " of about %.0f, %.0f s to go", total, seconds * (total - done) / done);
+	pgstat_report_activity(STATE_RUNNING, text.data);
+	pfree(text.data);
+}
+
 void
 pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
 {
@@ -88,6 +111,8 @@ pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	MemoryContext old;
+	TimestampTz began = GetCurrentTimestamp();
+	int64		done = 0;
 
 	bulk->fsm = pst_fsm_lookup(rel, false);
 	bulk->type = type;
@@ -103,8 +128,12 @@ pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
 		add_row(bulk, ExecFetchSlotHeapTuple(slot, false, &should_free));
 		if (bulk->n == ROWS_AT_ONCE || (bulk->n == 0 && bulk->fsm->has_timers))
 			flush(bulk);
+		if (++done % PROGRESS_ROWS == 0 && type == PST_INIT)
+			tell_progress(rel, done, began);
 	}
 	flush(bulk);
+	if (done >= PROGRESS_ROWS && debug_query_string)
+		pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(bulk->cxt);
 	ExecDropSingleTupleTableSlot(slot);

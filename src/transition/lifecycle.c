@@ -15,6 +15,7 @@
 #include "compat/compat.h"
 #include "fmgr.h"
 #include "fsm/fsm.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "transition/bulk.h"
 #include "transition/timer.h"
