@@ -1,4 +1,5 @@
 -- Who may do what.  Every denial is shown.
+\set SHOW_CONTEXT never
 CREATE ROLE regress_pst_owner;
 CREATE ROLE regress_pst_user;
 CREATE ROLE regress_pst_other;

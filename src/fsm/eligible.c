@@ -223,7 +223,9 @@ pst_check_state_type(Relation rel, const char *state_column, bool keeps_ended, c
 	for (int i = 0; i < machine->nstates; i++)
 		check_state_fits(att, machine->states[i].name);
 	for (int i = 0; i < machine->ntransitions; i++)
-		ends |= machine->transitions[i].to == PST_STAR;
+		/* a state without exits is drawn to the end, or not: nothing happens there */
+		ends |= machine->transitions[i].to == PST_STAR &&
+			strcmp(machine->transitions[i].event, "__end__") != 0;
 	if (ends && keeps_ended)
 		check_state_fits(att, "*");
 }

@@ -157,15 +157,19 @@ fire_by_update(PstFiring *firing, Relation rel, Datum *key)
 	PG_TRY();
 	{
 		run_update(firing, rel, key);
-		/* gone while we waited, and perhaps there again: a newer snapshot tells */
-		if (!firing->taken && !IsolationUsesXactSnapshot())
-			run_update(firing, rel, key);
 	}
 	PG_FINALLY();
 	{
 		firings = firing->outer;
 	}
 	PG_END_TRY();
+}
+
+static void
+fire_at_row(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
+{
+	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
+		fire_by_update(firing, rel, key);
 }
 
 void
@@ -179,8 +183,10 @@ pst_fire(PstFiring *firing)
 	firing->taken = false;
 	firing->outcome.event = firing->signal.event;
 	target = pst_target(firing->fsm, rel);
-	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
-		fire_by_update(firing, rel, key);
+	fire_at_row(firing, rel, target, key);
+	/* gone while we waited, and perhaps there again: a newer snapshot tells */
+	if (!firing->taken && !IsolationUsesXactSnapshot())
+		fire_at_row(firing, rel, target, key);
 	if (!firing->taken)
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
