@@ -89,7 +89,12 @@ build_packages() {
 
 # What the servers, and the tests that read them, need.
 server_packages() {
-	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3 \
+	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3
+}
+
+# What else the tests need.
+test_packages() {
+	echo libipc-run-perl nodejs npm openssl \
 		prometheus prometheus-postgres-exporter python3-prometheus-client
 }
 

@@ -20,6 +20,7 @@
 #define PST_DECIDE_TRIGGER "~persistomata"
 /* and the first of the AFTER triggers. */
 #define PST_RECORD_TRIGGER "!persistomata"
+#define PST_TRUNCATE_TRIGGER "~persistomata truncate"
 
 typedef enum PstEnforce
 {
@@ -81,7 +82,9 @@ typedef struct PstFsm
 	bool		has_timers;
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
-	struct _SPI_plan *fire_plan;	/* kept here for transition/: the UPDATE of fire() */
+	/* kept here for transition/ */
+	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;
 	LocalTransactionId retired; /* the transaction in which it ceased to be valid */
@@ -130,6 +133,22 @@ typedef struct PstAttachOptions
 } PstAttachOptions;
 
 extern void pst_fsm_bind(Relation rel, const PstAttachOptions *options);
-extern void pst_fsm_unbind(Relation rel);
+
+/* Gives the number of the binding that ended, 0 if there was none. */
+extern int	pst_fsm_unbind(Relation rel);
+
+/*
+ * After DDL: raises an error if the table cannot be what its binding says of it.
+ * Gives the partitions (OIDs) that are new: their states are the machine's, but
+ * they have no history, nor a guard against TRUNCATE.
+ */
+extern List *pst_fsm_altered(Relation rel);
+extern void pst_fsm_guard_truncate(Oid relid);
+
+/* Does it have the triggers of an FSM table, whether it is bound or not? */
+extern bool pst_fsm_is_guarded(Relation rel);
+
+/* in census.c: an error if rows are in states that the machine does not have */
+extern void pst_check_states(Relation rel, const char *state_column, List *keys, const PstMachine *machine);
 
 #endif							/* PST_FSM_H */

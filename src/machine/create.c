@@ -127,7 +127,7 @@ insert_version(const char *name, int version, const PstMachine *machine, Oid own
 
 /* Raises the first error, or all warnings. */
 static void
-report_findings(const List *findings, const char *definition, PstSeverity severity)
+report_findings(const List *findings, PstSeverity severity)
 {
 	ListCell   *cell;
 
@@ -136,7 +136,7 @@ report_findings(const List *findings, const char *definition, PstSeverity severi
 		PstFinding *finding = lfirst(cell);
 
 		if (finding->severity == severity)
-			pst_machine_report(finding, definition);
+			pst_machine_report(finding);
 	}
 }
 
@@ -161,8 +161,8 @@ pst_create_machine(PG_FUNCTION_ARGS)
 				 errmsg("name of machine must not be empty")));
 	machine = pst_machine_parse(definition, syntax, &findings);
 	if (machine == NULL)
-		report_findings(findings, definition, PST_SEVERITY_ERROR);
-	report_findings(findings, definition, PST_SEVERITY_WARNING);
+		report_findings(findings, PST_SEVERITY_ERROR);
+	report_findings(findings, PST_SEVERITY_WARNING);
 
 	/* Two sessions must not make one version, nor two owners of one name. */
 	pst_machine_lock(name, ExclusiveLock);

@@ -91,36 +91,25 @@ $$;
 COMMENT ON FUNCTION persistomata.create_fsm_table(text, text, text) IS
 'makes a table for instances of a machine and attaches it';
 
-CREATE FUNCTION persistomata.end_bindings() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	UPDATE persistomata.binding b SET relid = NULL
-	  FROM pg_catalog.pg_event_trigger_dropped_objects() d
-	 WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-	   AND d.objid OPERATOR(pg_catalog.=) b.relid::pg_catalog.oid
-	   AND d.objsubid OPERATOR(pg_catalog.=) 0;
-END
-$$;
-COMMENT ON FUNCTION persistomata.end_bindings() IS
-'event trigger: a dropped table takes its binding with it';
-
-CREATE EVENT TRIGGER persistomata_end_bindings ON sql_drop
-	WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP EXTENSION')
-	EXECUTE FUNCTION persistomata.end_bindings();
-
 CREATE VIEW persistomata.fsm AS
 SELECT b.relid AS fsm, v.name AS machine, v.version, b.state_column, b.key_columns,
-	   b.enforce OPERATOR(pg_catalog.=) 'all' AND (
-		   SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=) 2
-			 FROM pg_catalog.pg_trigger t
-			WHERE t.tgrelid OPERATOR(pg_catalog.=) b.relid::pg_catalog.oid
-			  AND t.tgfoid OPERATOR(pg_catalog.=) ANY (ARRAY[
-					'persistomata.decide()'::pg_catalog.regprocedure::pg_catalog.oid,
-					'persistomata.record()'::pg_catalog.regprocedure::pg_catalog.oid])
-			  AND t.tgenabled OPERATOR(pg_catalog.=) ANY (ARRAY['O'::"char", 'A'::"char"])) AS enforced
+	   b.enforce OPERATOR(pg_catalog.=) 'all' AND NOT EXISTS (
+		   SELECT FROM (SELECT b.relid::pg_catalog.oid
+						UNION SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree(b.relid) p) r(relid)
+			WHERE (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t
+					WHERE t.tgrelid OPERATOR(pg_catalog.=) r.relid
+					  -- row triggers of INSERT, DELETE and UPDATE: decide before, record after
+					  AND (t.tgfoid OPERATOR(pg_catalog.=) 'persistomata.decide()'::pg_catalog.regprocedure::pg_catalog.oid
+						   AND t.tgtype OPERATOR(pg_catalog.=) 31::pg_catalog.int2
+						   OR t.tgfoid OPERATOR(pg_catalog.=) 'persistomata.record()'::pg_catalog.regprocedure::pg_catalog.oid
+						   AND t.tgtype OPERATOR(pg_catalog.=) 29::pg_catalog.int2)
+					  AND t.tgqual IS NULL
+					  AND (t.tgenabled OPERATOR(pg_catalog.=) 'A'::"char"
+						   OR t.tgenabled OPERATOR(pg_catalog.=) 'O'::"char"
+						   AND pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica'))
+				  OPERATOR(pg_catalog.<>) 2::pg_catalog.int8) AS enforced
   FROM persistomata.binding b JOIN persistomata.machine_version v ON v.id OPERATOR(pg_catalog.=) b.machine
  WHERE b.relid IS NOT NULL;
 COMMENT ON VIEW persistomata.fsm IS
-'FSM tables; enforced is false if raw writes are not held to the machine, or its triggers are disabled';
+'FSM tables; enforced is false if raw writes are not held to the machine, or its triggers are disabled or do not fire in this session';
 GRANT SELECT ON persistomata.fsm TO PUBLIC;
-

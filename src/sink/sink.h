@@ -60,6 +60,7 @@ typedef struct PstFault
 	PstVerdict	verdict;		/* the class; PST_VERDICT_NONE: no fault */
 	int			code;			/* the sink's own code, or 0 */
 	bool		in_doubt;		/* may have landed: send again as in doubt */
+	int			retry_after;	/* ms: the sink asks for no other try before */
 	char		what[192];		/* in our words, without secrets */
 	char		peer_said[512]; /* in the sink's words */
 } PstFault;
@@ -252,9 +253,10 @@ extern PGDLLEXPORT void pst_check_option(const PstSinkOps *ops, PstOptionPlace p
  */
 extern PGDLLEXPORT void pst_check_options(const char *kind, Datum options, Oid catalog);
 
-/* in clickhouse.c, rabbitmq.c, redis.c */
+/* in clickhouse.c, rabbitmq.c, redis.c, webhook.c */
 extern const PstSinkOps pst_clickhouse_sink;
 extern const PstSinkOps pst_rabbitmq_sink;
 extern const PstSinkOps pst_redis_sink;
+extern const PstSinkOps pst_http_sink;
 
 #endif							/* PST_SINK_H */

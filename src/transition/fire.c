@@ -5,9 +5,9 @@
  * The event is put on a backend-local stack and the row is written by an
  * ordinary UPDATE of its state column to itself, with the caller's rights, RLS,
  * triggers and constraints.  The BEFORE trigger finds the event there, under the
- * row's lock and with the newest version of the row, and decides.  So there is
- * one place that moves a row, whoever writes it, and a guard is never rechecked
- * against an old snapshot.
+ * row's lock and with the newest version of the row, and decides.  So a guard is
+ * never rechecked against an old snapshot.  Where the UPDATE would do no more
+ * than our own triggers do, the row is written without it (direct.c).
  */
 #include "postgres.h"
 
@@ -24,6 +24,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "transition/attempt.h"
+#include "transition/direct.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
 #include "utils/acl.h"
@@ -148,26 +149,38 @@ run_update(PstFiring *firing, Relation rel, Datum *key)
 	SPI_finish();
 }
 
-void
-pst_fire(PstFiring *firing)
+static void
+fire_by_update(PstFiring *firing, Relation rel, Datum *key)
 {
-	Relation	rel = table_open(firing->fsm->root, RowExclusiveLock);
-	Datum	   *key = pst_key_datums(firing->fsm, firing->key);
-
-	firing->cxt = CurrentMemoryContext;
-	firing->taken = false;
-	firing->outcome.event = firing->signal.event;
 	firing->outer = firings;
 	firings = firing;
 	PG_TRY();
 	{
 		run_update(firing, rel, key);
+		/* gone while we waited, and perhaps there again: a newer snapshot tells */
+		if (!firing->taken && !IsolationUsesXactSnapshot())
+			run_update(firing, rel, key);
 	}
 	PG_FINALLY();
 	{
 		firings = firing->outer;
 	}
 	PG_END_TRY();
+}
+
+void
+pst_fire(PstFiring *firing)
+{
+	Relation	rel = table_open(firing->fsm->root, RowExclusiveLock);
+	Datum	   *key = pst_key_datums(firing->fsm, firing->key);
+	PstTarget  *target;
+
+	firing->cxt = CurrentMemoryContext;
+	firing->taken = false;
+	firing->outcome.event = firing->signal.event;
+	target = pst_target(firing->fsm, rel);
+	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
+		fire_by_update(firing, rel, key);
 	if (!firing->taken)
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
@@ -302,8 +315,8 @@ fire(FunctionCallInfo fcinfo, const char *key)
  * Whoever may not write the state gets an error, not an outcome: a failed
  * event is logged, and the log is for those who may fire.
  */
-static void
-check_right_to_fire(const PstFsm *fsm, Relation rel)
+void
+pst_check_right_to_fire(const PstFsm *fsm, Relation rel)
 {
 	if (pg_class_aclcheck(RelationGetRelid(rel), GetUserId(), ACL_UPDATE) != ACLCHECK_OK &&
 		pg_attribute_aclcheck(RelationGetRelid(rel), fsm->state_att, GetUserId(), ACL_UPDATE) != ACLCHECK_OK)
@@ -319,7 +332,7 @@ try_fire(FunctionCallInfo fcinfo, const char *key)
 	Relation	rel;
 
 	read_arguments(fcinfo, key, &firing, &rel);
-	check_right_to_fire(firing.fsm, rel);
+	pst_check_right_to_fire(firing.fsm, rel);
 	pst_try_fire(&firing);
 	table_close(rel, NoLock);
 	return outcome_result(fcinfo, &firing);

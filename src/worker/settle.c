@@ -233,7 +233,9 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 static TimestampTz
 fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
 {
-	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pst_backoff_ms(++*failures));
+	const PstFault *fault = sink->ops->fault(sink);
+	int			wait_ms = Max(pst_backoff_ms(++*failures), fault ? fault->retry_after : 0);
+	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 	char	   *text = pst_reason(sink, -1);
 
 	pst_stat_fault(outlet->stat, state, text, at);
@@ -268,13 +270,18 @@ keep_undone(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tall
 	PstOutlet  *outlet = parcel->outlet;
 	int			kept = 0;
 
-	if (tally->rejected > 0)
-		return;					/* sent again as a whole: dead letters are written once */
-	for (int i = 0; i < parcel->shipment.nevents; i++)
-		if (pst_sink_verdict(sink, i) != PST_DELIVERED)
-			parcel->batch.events[kept++] = parcel->batch.events[i];
-	parcel->batch.nevents = parcel->shipment.nevents = kept;
 	outlet->cursor.counts.sent += tally->delivered;
+	outlet->cursor.counts.dead += tally->rejected;
+	if (tally->rejected > 0)
+		write_dead_letters(worker, sink, parcel);
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		PstVerdict	verdict = pst_sink_verdict(sink, i);
+
+		if (verdict != PST_DELIVERED && verdict != PST_REJECTED)
+			parcel->batch.events[kept++] = parcel->batch.events[i];
+	}
+	parcel->batch.nevents = parcel->shipment.nevents = kept;
 	/* all before the first that is left is settled */
 	if (parcel->batch.events[0].position > outlet->cursor.next_position)
 		move_cursor(worker, parcel, parcel->batch.events[0].position - 1);
