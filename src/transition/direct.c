@@ -124,7 +124,7 @@ is_quiet(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
-	return !firing->fsm->needs_path && firing->idempotency_key == NULL && firing->timer_id == 0 &&
+	return !firing->fsm->needs_path && firing->idempotency_key == NULL &&
 		(version(write)->t_data->t_infomask & HEAP_XMAX_INVALID) != 0;
 }
 
