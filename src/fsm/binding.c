@@ -316,11 +316,18 @@ resolve_columns(PstFsm *fsm, BindingRow *row)
 	foreach(lc, row->payload_columns)
 		fsm->in_payload[column_number(fsm, lfirst(lc)) - 1] = true;
 	for (int i = 0; i < fsm->desc->natts; i++)
-		if (fsm->in_payload[i] && prints_by_settings(TupleDescAttr(fsm->desc, i)->atttypid))
-			fsm->fixed_settings = true;
+	{
+		Oid			type = TupleDescAttr(fsm->desc, i)->atttypid;
+
+		/* times go into jsonb in UTC anyhow */
+		if (fsm->in_payload[i] && type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID &&
+			prints_by_settings(type))
+			fsm->payload_by_settings = true;
+	}
 	for (int i = 0; i < fsm->nkeys; i++)
 		if (prints_by_settings(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid))
-			fsm->fixed_settings = true;
+			fsm->key_by_settings = true;
+	pst_payload_order(fsm);
 }
 
 static PstScope
@@ -343,6 +350,8 @@ note_expression(PstFsm *fsm, const PstExpression *expression)
 {
 	if (expression && expression->needs_path)
 		fsm->needs_path = true;
+	if (expression && expression->is_volatile)
+		fsm->needs_lock = true;
 }
 
 static bool
@@ -381,7 +390,7 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 						format_type_be(row_type), format_type_be(result)),
 				 errposition(1)));
 	error_context_stack = callback.previous;
-	fsm->needs_path = true;
+	fsm->needs_path = fsm->needs_lock = true;
 }
 
 static void

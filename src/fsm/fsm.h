@@ -72,13 +72,17 @@ typedef struct PstFsm
 	int			nkeys;
 	AttrNumber *keys;
 	bool	   *in_payload;		/* by attribute number - 1 */
-	bool		fixed_settings; /* payload or key print differently under other settings */
+	AttrNumber *payload;		/* the columns of the payload, in jsonb's order of keys */
+	int			npayload;
+	bool		key_by_settings;	/* prints differently under other settings, */
+	bool		payload_by_settings;	/* so does this */
 
 	PstEdge    *edges;			/* parallel to machine->transitions */
 	int			nedges;
 	PstAction  *entry;			/* by state */
 	PstAction  *exit;
 	bool		needs_path;		/* user code or sub-selects somewhere */
+	bool		needs_lock;		/* or anything else that looks beyond the row */
 	bool		has_timers;
 	bool		deletes_ended;	/* the row goes when the instance ends */
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
@@ -130,10 +134,17 @@ extern void pst_leave_path(int level);
 /* in row.c: what a row says of itself */
 extern char *pst_row_state(const PstFsm *fsm, HeapTuple tuple); /* NULL if NULL */
 extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite */
+extern char *pst_key_text(PstFsm *fsm, const Datum *values);	/* parsed before */
+extern void pst_payload_order(PstFsm *fsm);	/* once, from in_payload */
 extern Datum pst_row_payload(PstFsm *fsm, HeapTuple tuple); /* jsonb */
 extern bool pst_row_payload_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
 extern bool pst_row_key_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
 extern Datum pst_state_datum(const PstFsm *fsm, const char *state);
+
+/* A row as functions have it: of the type of the table that was attached, and back. */
+extern Datum pst_root_row(const PstFsm *fsm, HeapTuple tuple);
+extern HeapTuple pst_row_from_root(const PstFsm *fsm, Datum row);
+
 extern Datum *pst_key_datums(PstFsm *fsm, const char *key);	/* parsed by type */
 
 /* in attach.c: binds a table; what attach() does before history begins */

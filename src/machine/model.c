@@ -199,7 +199,12 @@ detect_syntax(PstParser *parser)
 	{
 		int			start = parser->at;
 
+		if (pst_at_keyword(parser, "flowchart") || pst_at_keyword(parser, "flowchart-elk") ||
+			pst_at_keyword(parser, "graph"))
+			syntax = PST_SYNTAX_FLOWCHART;
 		pst_skip_line(parser);
+		if (syntax != PST_SYNTAX_AUTO)
+			break;
 		if (begins_with(parser, start, "@startuml"))
 			syntax = PST_SYNTAX_PLANTUML;
 		else if (begins_with(parser, start, "stateDiagram"))

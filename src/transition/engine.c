@@ -170,48 +170,20 @@ assign(PstMove *move, const PstAction *action)
 	}
 }
 
-/*
- * The place in the row that we work on of a column of the table that was
- * attached, whose row type functions have: a partition's may stand elsewhere.
- */
-static int
-own_column(const PstFsm *fsm, TupleDesc root, int column)
-{
-	const char *name = NameStr(TupleDescAttr(root, column)->attname);
-
-	if (fsm->relid == fsm->root)
-		return column;
-	for (int i = 0; i < fsm->desc->natts; i++)
-		if (!TupleDescAttr(fsm->desc, i)->attisdropped &&
-			strcmp(NameStr(TupleDescAttr(fsm->desc, i)->attname), name) == 0)
-			return i;
-	elog(ERROR, "a partition of \"%s\" has no column \"%s\"", fsm->name, name);
-}
-
 static Datum
 row_datum(PstFsm *fsm, ParamListInfo row)
 {
-	TupleDesc	root = lookup_rowtype_tupdesc(get_rel_type_id(fsm->root), -1);
-	Datum	   *values = palloc0(sizeof(Datum) * root->natts);
-	bool	   *nulls = palloc(sizeof(bool) * root->natts);
-	Datum		result;
+	Datum	   *values = palloc(sizeof(Datum) * fsm->desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
 
-	for (int i = 0; i < root->natts; i++)
+	for (int i = 0; i < fsm->desc->natts; i++)
 	{
-		int			column;
-
-		nulls[i] = true;
-		if (TupleDescAttr(root, i)->attisdropped)
-			continue;
-		column = own_column(fsm, root, i);
-		values[i] = row->params[column].value;
-		nulls[i] = row->params[column].isnull;
-		if (fsm->generated && fsm->generated[column])
-			values[i] = pst_evaluate(fsm->generated[column], row, &nulls[i]);
+		values[i] = row->params[i].value;
+		nulls[i] = row->params[i].isnull;
+		if (fsm->generated && fsm->generated[i])
+			values[i] = pst_evaluate(fsm->generated[i], row, &nulls[i]);
 	}
-	result = heap_copy_tuple_as_datum(heap_form_tuple(root, values, nulls), root);
-	ReleaseTupleDesc(root);
-	return result;
+	return pst_root_row(fsm, heap_form_tuple(fsm->desc, values, nulls));
 }
 
 /* f(row, args): the caller's right to it is the caller's affair, as in any call. */
@@ -250,16 +222,6 @@ pst_run_void_action(PstFsm *fsm, const PstAction *action, ParamListInfo row)
 	(void) call_function(fsm, action, row, &isnull);
 }
 
-static void
-refuse_key_change(const PstFsm *fsm, const PstAction *action, AttrNumber attnum)
-{
-	for (int k = 0; k < fsm->nkeys; k++)
-		if (fsm->keys[k] == attnum)
-			ereport(ERROR,
-					(errcode(PST_KEY_CHANGES),
-					 errmsg("function %s changes the key of its row", action->name)));
-}
-
 /* The row that a function returns replaces ours, but for the key. */
 static void
 take_row(PstMove *move, const PstAction *action)
@@ -267,40 +229,35 @@ take_row(PstMove *move, const PstAction *action)
 	PstFsm	   *fsm = move->fsm;
 	bool		isnull;
 	Datum		result = call_function(fsm, action, move->row, &isnull);
-	TupleDesc	root;
-	HeapTupleData tuple;
+	HeapTuple	tuple;
 
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("function %s returned NULL instead of a row", action->name)));
-	root = lookup_rowtype_tupdesc(get_rel_type_id(fsm->root), -1);
-	tuple.t_data = DatumGetHeapTupleHeader(result);
-	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	for (int i = 0; i < root->natts; i++)
+	tuple = pst_row_from_root(fsm, result);
+	for (int i = 0; i < fsm->desc->natts; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(root, i);
-		int			n;
-		ParamExternData *column;
+		Form_pg_attribute att = TupleDescAttr(fsm->desc, i);
+		ParamExternData *column = &move->row->params[i];
 		bool		null;
 		Datum		value;
 
 		if (att->attisdropped || att->attgenerated)
 			continue;
-		n = own_column(fsm, root, i);
-		column = &move->row->params[n];
-		value = heap_getattr(&tuple, i + 1, root, &null);
+		value = heap_getattr(tuple, i + 1, fsm->desc, &null);
 		if (null == column->isnull &&
 			(null || datum_image_eq(value, column->value, att->attbyval, att->attlen)))
 			continue;
-		refuse_key_change(fsm, action, n + 1);
+		for (int k = 0; k < fsm->nkeys; k++)
+			if (fsm->keys[k] == att->attnum)
+				ereport(ERROR,
+						(errcode(PST_KEY_CHANGES),
+						 errmsg("function %s changes the key of its row", action->name)));
 		column->value = value;
 		column->isnull = null;
-		move->changed = bms_add_member(move->changed, n + 1);
+		move->changed = bms_add_member(move->changed, att->attnum);
 	}
-	ReleaseTupleDesc(root);
 }
 
 static void
