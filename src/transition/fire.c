@@ -27,6 +27,7 @@
 #include "transition/direct.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
+#include "transition/instance.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -256,7 +257,7 @@ optional_text(FunctionCallInfo fcinfo, int n)
 char *
 pst_normal_key(PstFsm *fsm, const char *key)
 {
-	return pst_key_text(fsm, pst_key_datums(fsm, key));
+	return pst_instance_key(fsm, pst_key_datums(fsm, key));
 }
 
 /* The arguments that fire() and try_fire() share. */
@@ -270,7 +271,7 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 						get_func_name(fcinfo->flinfo->fn_oid))));
 	firing->fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, rel);
 	firing->key_parts = pst_key_datums(firing->fsm, key);
-	firing->key = pst_key_text(firing->fsm, firing->key_parts);
+	firing->key = pst_instance_key(firing->fsm, firing->key_parts);
 	firing->signal.event = optional_text(fcinfo, 2);
 	firing->args_null = PG_ARGISNULL(3);
 	firing->args = firing->args_null ? (Datum) 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(3));
