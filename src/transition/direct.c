@@ -191,7 +191,7 @@ write_row(Write *write, HeapTuple new)
 	TM_FailureData failure;
 	TM_Result	result;
 
-	ExecStoreHeapTuple(new, slot, false);
+	ExecStoreHeapTuple(new, slot, false);	/* never the version on the page: it changes */
 	slot->tts_tableOid = RelationGetRelid(write->rel);
 	check_constraints(write, slot);
 	result = table_tuple_update(write->rel, &write->slot->tts_tid, slot, write->cid, write->snapshot,
@@ -244,6 +244,8 @@ move_row(Write *write)
 
 		memset(&write->decision, 0, sizeof(PstDecision));
 		new = pst_decide_firing(firing->fsm, firing, old, old, &write->decision);
+		if (new == old)
+			new = heap_copytuple(old);
 		if (new && write_row(write, new))
 		{
 			record(write, new);

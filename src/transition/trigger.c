@@ -450,7 +450,8 @@ void
 pst_record_move(PstFsm *fsm, PstDecision *decision, const char *key, const char *from,
 				const char *state, HeapTuple new)
 {
-	log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
+	if (fsm->logs[PST_STATE])
+		log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
 	enter_state(fsm, key, state, new);
 	run_void_actions(fsm, decision, new);
 	pst_end_instance(fsm, state, new);
