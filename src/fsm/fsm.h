@@ -140,6 +140,11 @@ extern Datum pst_row_payload(PstFsm *fsm, HeapTuple tuple); /* jsonb */
 extern bool pst_row_payload_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
 extern bool pst_row_key_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
 extern Datum pst_state_datum(const PstFsm *fsm, const char *state);
+
+/* A row as functions have it: of the type of the table that was attached, and back. */
+extern Datum pst_root_row(const PstFsm *fsm, HeapTuple tuple);
+extern HeapTuple pst_row_from_root(const PstFsm *fsm, Datum row);
+
 extern Datum *pst_key_datums(PstFsm *fsm, const char *key);	/* parsed by type */
 
 /* in attach.c: binds a table; what attach() does before history begins */

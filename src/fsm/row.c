@@ -9,6 +9,7 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/tupconvert.h"
 #include "catalog/pg_type.h"
 #include "config/config.h"
 #include "fsm/fsm.h"
@@ -25,6 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/uuid.h"
+#include "utils/typcache.h"
 
 /* ISO, UTC, hex and exact floats, until pst_leave_path(). */
 static int
@@ -470,4 +472,48 @@ pst_row_key_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b)
 		if (column_differs(fsm, fsm->keys[i], a, b))
 			return true;
 	return false;
+}
+
+/* ---- rows of partitions ---- */
+
+static TupleDesc
+root_desc(const PstFsm *fsm)
+{
+	return lookup_rowtype_tupdesc_copy(get_rel_type_id(fsm->root), -1);
+}
+
+Datum
+pst_root_row(const PstFsm *fsm, HeapTuple tuple)
+{
+	TupleDesc	root = fsm->desc;
+
+	if (fsm->relid != fsm->root)
+	{
+		TupleConversionMap *map;
+
+		root = root_desc(fsm);
+		map = convert_tuples_by_name(fsm->desc, root);
+		if (map)
+			tuple = execute_attr_map_tuple(tuple, map);
+	}
+	return heap_copy_tuple_as_datum(tuple, root);
+}
+
+HeapTuple
+pst_row_from_root(const PstFsm *fsm, Datum row)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	HeapTuple	tuple = palloc0(sizeof(HeapTupleData));
+
+	tuple->t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple->t_self);
+	tuple->t_data = header;
+	if (fsm->relid != fsm->root)
+	{
+		TupleConversionMap *map = convert_tuples_by_name(root_desc(fsm), fsm->desc);
+
+		if (map)
+			tuple = execute_attr_map_tuple(tuple, map);
+	}
+	return tuple;
 }

@@ -176,10 +176,6 @@ row_datum(PstFsm *fsm, ParamListInfo row)
 	Datum	   *values = palloc(sizeof(Datum) * fsm->desc->natts);
 	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
 
-	if (fsm->relid != fsm->root)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("function actions are not supported on partitioned tables")));
 	for (int i = 0; i < fsm->desc->natts; i++)
 	{
 		values[i] = row->params[i].value;
@@ -187,7 +183,7 @@ row_datum(PstFsm *fsm, ParamListInfo row)
 		if (fsm->generated && fsm->generated[i])
 			values[i] = pst_evaluate(fsm->generated[i], row, &nulls[i]);
 	}
-	return heap_copy_tuple_as_datum(heap_form_tuple(fsm->desc, values, nulls), fsm->desc);
+	return pst_root_row(fsm, heap_form_tuple(fsm->desc, values, nulls));
 }
 
 /* f(row, args): the caller's right to it is the caller's affair, as in any call. */
@@ -233,18 +229,13 @@ take_row(PstMove *move, const PstAction *action)
 	PstFsm	   *fsm = move->fsm;
 	bool		isnull;
 	Datum		result = call_function(fsm, action, move->row, &isnull);
-	HeapTupleHeader header;
-	HeapTupleData tuple;
+	HeapTuple	tuple;
 
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("function %s returned NULL instead of a row", action->name)));
-	header = DatumGetHeapTupleHeader(result);
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
+	tuple = pst_row_from_root(fsm, result);
 	for (int i = 0; i < fsm->desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(fsm->desc, i);
@@ -254,7 +245,7 @@ take_row(PstMove *move, const PstAction *action)
 
 		if (att->attisdropped || att->attgenerated)
 			continue;
-		value = heap_getattr(&tuple, i + 1, fsm->desc, &null);
+		value = heap_getattr(tuple, i + 1, fsm->desc, &null);
 		if (null == column->isnull &&
 			(null || datum_image_eq(value, column->value, att->attbyval, att->attlen)))
 			continue;
