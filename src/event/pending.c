@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 /* So many rows or bytes are written at once. */
 #define PENDING_ROWS 256
@@ -141,9 +142,18 @@ write_waiting(void)
 void
 pst_pending_flush(void)
 {
-	if (nwaiting == 0)
+	bool		snapshot;
+
+	/* what waits while a subtransaction is aborted is written when that is over */
+	if (nwaiting == 0 || !IsTransactionState())
 		return;
+	/* at the end of a transaction there may be none, and TOAST wants one */
+	snapshot = !HaveRegisteredOrActiveSnapshot();
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	write_waiting();
+	if (snapshot)
+		PopActiveSnapshot();
 	keep_rows(keep_after_write, GetCurrentTransactionNestLevel());
 	bytes = 0;
 }

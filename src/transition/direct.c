@@ -26,6 +26,8 @@
 #include "miscadmin.h"
 #include "transition/direct.h"
 #include "transition/trigger.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -98,7 +100,7 @@ lock_row(Write *write)
 
 	write->locked = true;
 	switch (table_tuple_lock(write->rel, &tid, write->snapshot, write->slot, write->cid,
-							 LockTupleNoKeyExclusive, LockWaitBlock,
+							 write->target->lock_mode, LockWaitBlock,
 							 serial ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure))
 	{
 		case TM_Ok:
@@ -298,6 +300,16 @@ fire_once(Write *write, Datum *key)
 	return ours;
 }
 
+static void
+check_rights(Relation rel, PstTarget *target)
+{
+	AclResult	acl = pst_may_use_schema(RelationGetNamespace(rel));
+
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_SCHEMA, get_namespace_name(RelationGetNamespace(rel)));
+	pst_check_update_rights(rel, target->selected, target->updated);
+}
+
 bool
 pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 {
@@ -305,7 +317,7 @@ pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 
 	if (!may_write(firing))
 		return false;
-	pst_check_update_rights(rel, target->selected, target->updated);
+	check_rights(rel, target);
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 
 	if (!fire_once(&write, key))

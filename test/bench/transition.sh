@@ -222,9 +222,11 @@ run_many() {
 # wal_bytes SCRIPT: bytes of WAL a transaction, one client.
 wal_bytes() {
 	local from to
+	export PGOPTIONS="-c synchronous_commit=off"
 	from=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
 	"$pg_bin/pgbench" -n -M prepared -c 1 -t 5000 -h "$work/pg" -U postgres -f "$work/$1.sql" bench >/dev/null 2>&1
 	to=$(sql -c "SELECT (pg_current_wal_insert_lsn() - '$from') / 5000.0")
+	unset PGOPTIONS
 	echo "$to"
 }
 
