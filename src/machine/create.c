@@ -65,13 +65,16 @@ found(int column)
 static Oid
 check_owner(const char *name, Oid caller, int *newest)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
+	Oid			types[] = {TEXTOID, OIDOID};
+	/* whose owner is no more, or not restored, is the extension's */
+	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(pst_extension_owner())};
 	Oid			owner;
 
-	read_catalog("SELECT version, owner::oid FROM persistomata.machine_version"
-				 " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL ORDER BY version DESC LIMIT 1",
-				 1, types, values);
+	read_catalog("SELECT v.version, coalesce((SELECT r.oid FROM pg_catalog.pg_roles r"
+				 " WHERE r.rolname OPERATOR(pg_catalog.=) v.owner), $2)"
+				 " FROM persistomata.machine_version v"
+				 " WHERE v.name OPERATOR(pg_catalog.=) $1 AND v.dropped_at IS NULL ORDER BY v.version DESC LIMIT 1",
+				 2, types, values);
 	*newest = 0;
 	if (SPI_processed == 0)
 		return InvalidOid;
@@ -106,20 +109,20 @@ find_same(const char *name, const PstMachine *machine)
 static void
 insert_version(const char *name, int version, const PstMachine *machine, Oid owner)
 {
-	Oid			types[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, OIDOID};
+	Oid			types[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[] = {
 		CStringGetTextDatum(name),
 		Int32GetDatum(version),
 		CStringGetTextDatum(pst_syntax_name(machine->syntax)),
 		CStringGetTextDatum(machine->definition),
 		CStringGetTextDatum(pst_machine_state_name(machine, machine->entry)),
-		ObjectIdGetDatum(owner)
+		CStringGetTextDatum(GetUserNameFromId(owner, false))
 	};
 	int			result;
 
 	result = SPI_execute_with_args("INSERT INTO persistomata.machine_version"
 								   " (name, version, syntax, definition, entry_state, owner)"
-								   " VALUES ($1, $2, $3, $4, $5, $6)",
+								   " VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name)",
 								   6, types, values, NULL, false, 0);
 	if (result != SPI_OK_INSERT)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));

@@ -28,6 +28,13 @@ pst_transition_kind_name(PstTransitionKind kind)
 	return names[kind];
 }
 
+bool
+pst_transition_has_event(const PstTransition *transition)
+{
+	return transition->from != PST_STAR &&
+		(transition->to != PST_STAR || strcmp(transition->event, PST_END_EVENT) != 0);
+}
+
 const char *
 pst_machine_state_name(const PstMachine *machine, int state)
 {
