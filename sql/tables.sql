@@ -52,12 +52,21 @@ SET datestyle = 'SQL, DMY';
 SELECT to_state FROM persistomata.fire('k1', '2026-01-02 03:04:05', 'y');
 SELECT to_state FROM persistomata.fire('k2', '\x00ff', 'x');
 SELECT to_state FROM persistomata.fire('k3', '1.50', 'x');
+SELECT to_state FROM persistomata.fire('k3', '1.5', 'y');	-- the same number
+SELECT persistomata.fire('k3', '1.7', 'y');
 SELECT to_state FROM persistomata.fire('k4', 'ab', 'x');
+CREATE COLLATION ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE k5 (t text COLLATE ignore_case, i interval, state text, n int, twice int, PRIMARY KEY (t, i));
+SELECT persistomata.attach('k5', 'part');
+INSERT INTO k5 VALUES ('Straße', '1 day', NULL, 1, 4);
+SELECT to_state FROM persistomata.fire('k5', '["STRAßE", "24:00"]', 'x');
+SELECT status, reason FROM persistomata.try_fire('k5', '["straße", "1 day"]', 'x');
 RESET timezone;
 RESET bytea_output;
 RESET datestyle;
 SELECT fsm, key, event FROM persistomata.event WHERE event_id > :before AND type = 'state' ORDER BY event_id;
-DROP TABLE k1, k2, k3, k4;
+DROP TABLE k1, k2, k3, k4, k5;
+DROP COLLATION ignore_case;
 
 -- states that the column cannot hold
 CREATE TYPE letter AS ENUM ('a', 'b');

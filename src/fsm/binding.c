@@ -295,6 +295,33 @@ prints_by_settings(Oid type)
 	}
 }
 
+/* Values that are equal may print differently, or so it has to be thought. */
+static bool
+prints_oddly(Form_pg_attribute att)
+{
+	switch (getBaseType(att->atttypid))
+	{
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			return OidIsValid(att->attcollation) && !get_collation_isdeterministic(att->attcollation);
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case NAMEOID:
+		case UUIDOID:
+		case BYTEAOID:
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return false;
+		default:
+			return !type_is_enum(getBaseType(att->atttypid));
+	}
+}
+
 static void
 resolve_columns(PstFsm *fsm, BindingRow *row)
 {
@@ -313,6 +340,8 @@ resolve_columns(PstFsm *fsm, BindingRow *row)
 	for (int i = 0; i < fsm->desc->natts; i++)
 		if (fsm->in_payload[i] && prints_by_settings(TupleDescAttr(fsm->desc, i)->atttypid))
 			fsm->fixed_settings = true;
+	for (int i = 0; i < fsm->nkeys; i++)
+		fsm->odd_key |= prints_oddly(TupleDescAttr(fsm->desc, fsm->keys[i] - 1));
 	for (int i = 0; i < fsm->nkeys; i++)
 		if (prints_by_settings(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid))
 			fsm->fixed_settings = true;

@@ -72,6 +72,7 @@ typedef struct PstFsm
 	int			nkeys;
 	AttrNumber *keys;
 	bool	   *in_payload;		/* by attribute number - 1 */
+	bool		odd_key;		/* equal keys may print differently, as 1.5 and 1.50 */
 	bool		fixed_settings; /* payload or key print differently under other settings */
 
 	PstEdge    *edges;			/* parallel to machine->transitions */

@@ -29,6 +29,7 @@
 #include "transition/idempotency.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -257,17 +258,53 @@ optional_text(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
+/* The key as it stands in the row that has an equal one; false if none has. */
+static bool
+find_spelling(PstFsm *fsm, Datum *values, Datum *row)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid		   *types = palloc(sizeof(Oid) * fsm->nkeys);
+	char	   *condition = pst_key_condition(fsm, types);
+	StringInfoData sql;
+	bool		found;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < fsm->nkeys; i++)
+		appendStringInfo(&sql, "%s %s", i ? "," : "SELECT",
+						 quote_identifier(NameStr(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->attname)));
+	appendStringInfo(&sql, " FROM %s WHERE %s",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(fsm->root)),
+												get_rel_name(fsm->root)), condition);
+	SPI_connect();
+	SPI_execute_with_args(sql.data, fsm->nkeys, types, values, NULL, false, 1);
+	found = SPI_processed > 0;
+	for (int i = 0; found && i < fsm->nkeys; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(fsm->desc, fsm->keys[i] - 1);
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+		MemoryContext spi = MemoryContextSwitchTo(cxt);
+
+		row[fsm->keys[i] - 1] = datumCopy(value, att->attbyval, att->attlen);
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return found;
+}
+
 char *
 pst_normal_key(PstFsm *fsm, const char *key)
 {
 	Datum	   *values = pst_key_datums(fsm, key);
 	Datum	   *row = palloc0(sizeof(Datum) * fsm->desc->natts);
 	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
+	bool		found = fsm->odd_key && find_spelling(fsm, values, row);
 
 	memset(nulls, true, sizeof(bool) * fsm->desc->natts);
 	for (int i = 0; i < fsm->nkeys; i++)
 	{
-		row[fsm->keys[i] - 1] = values[i];
+		if (!found)
+			row[fsm->keys[i] - 1] = values[i];
 		nulls[fsm->keys[i] - 1] = false;
 	}
 	return pst_row_key(fsm, heap_form_tuple(fsm->desc, row, nulls));

@@ -70,6 +70,7 @@ flowchart LR
 		],
 	},
 	soft => {
+		partitioned => 1,
 		text => q{
 flowchart LR
   start -->|begin!| cold
@@ -346,6 +347,16 @@ sub run_op
 	return 1;
 }
 
+# A statement that only serialization may fail, as any may at that level.
+sub step
+{
+	my ($psql, $sql) = @_;
+	my $answer = ask($psql, $sql);
+	return 0 if $answer =~ /ERROR:\s+(?:40001|25P02)/;
+	die "$sql: $answer" if $answer =~ /ERROR|FATAL|PANIC/;
+	return 1;
+}
+
 # A transaction of a few operations; gives those that were committed.
 sub run_transaction
 {
@@ -362,11 +373,11 @@ sub run_transaction
 		my $op = $next->();
 		my ($protected, $undo) = (rand() < 0.7, rand() < 0.2);
 		next if $broken;
-		ask_well($psql, 'SAVEPOINT s;') if $protected;
+		if ($protected && !step($psql, 'SAVEPOINT s;')) { $broken = 1; next; }
 		my $good = run_op($psql, $op);
 		if ($protected)
 		{
-			ask_well($psql, $undo || !$good ? 'ROLLBACK TO s; RELEASE s;' : 'RELEASE s;');
+			$broken = !step($psql, $undo || !$good ? 'ROLLBACK TO s; RELEASE s;' : 'RELEASE s;');
 			push @kept, $op if $good && !$undo;
 		}
 		elsif ($good) { push @kept, $op; }
@@ -377,13 +388,8 @@ sub run_transaction
 		ask_well($psql, 'ROLLBACK;');
 		return;
 	}
-	if ($end eq 'COMMIT')
-	{
-		return ask($psql, 'COMMIT;') =~ /ERROR:\s+40001/ ? () : @kept;
-	}
-	my $answer = ask($psql, "PREPARE TRANSACTION '$name';");
-	return if $answer =~ /ERROR:\s+40001/;
-	die "PREPARE: $answer" if $answer =~ /ERROR/;
+	return step($psql, 'COMMIT;') ? @kept : () if $end eq 'COMMIT';
+	return if !step($psql, "PREPARE TRANSACTION '$name';");
 	ask_well($psql, $end eq 'prepare' ? "COMMIT PREPARED '$name';" : "ROLLBACK PREPARED '$name';");
 	return $end eq 'prepare' ? @kept : ();
 }
@@ -428,8 +434,13 @@ sub setup
 	ask_well($psql, 'SET client_min_messages = error; CREATE EXTENSION IF NOT EXISTS persistomata;');
 	for my $name (sort keys %machines)
 	{
+		my $half = int($opt{keys} / 2) + 1;
 		ask_well($psql, "DROP TABLE IF EXISTS n_$name;"
-			  . "CREATE TABLE n_$name (id int PRIMARY KEY, state text, n int NOT NULL DEFAULT 0);"
+			  . "CREATE TABLE n_$name (id int PRIMARY KEY, state text, n int NOT NULL DEFAULT 0)"
+			  . ($machines{$name}{partitioned} ? " PARTITION BY RANGE (id);"
+				  . "CREATE TABLE n_${name}_1 PARTITION OF n_$name FOR VALUES FROM (MINVALUE) TO ($half);"
+				  . "CREATE TABLE n_${name}_2 (n int NOT NULL DEFAULT 0, state text, id int NOT NULL);"
+				  . "ALTER TABLE n_$name ATTACH PARTITION n_${name}_2 FOR VALUES FROM ($half) TO (MAXVALUE)" : '') . ';'
 			  . "SELECT persistomata.create_machine('nemesis $name', " . quote($machines{$name}{text}) . ');'
 			  . "SELECT persistomata.attach('n_$name', 'nemesis $name');");
 	}
