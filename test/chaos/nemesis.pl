@@ -428,10 +428,14 @@ sub run_session
 
 # ---- the run ----
 
+my $before = 0;
+
 sub setup
 {
 	my ($psql) = @_;
 	ask_well($psql, 'SET client_min_messages = error; CREATE EXTENSION IF NOT EXISTS persistomata;');
+	# what an earlier run in this database left
+	$before = ask_well($psql, 'SELECT coalesce(max(event_id), 0) FROM persistomata.event;') + 0;
 	for my $name (sort keys %machines)
 	{
 		my $half = int($opt{keys} / 2) + 1;
@@ -513,7 +517,7 @@ sub read_log
 	my @log;
 	my $answer = ask_well($psql,
 		q{SELECT key, headers->>'op', type, event, from_state, to_state, payload->>'n', payload->>'state'}
-		  . " FROM persistomata.event WHERE fsm = 'public.n_$name' AND machine = 'nemesis $name' ORDER BY event_id;");
+		  . " FROM persistomata.event WHERE fsm = 'public.n_$name' AND event_id > $before ORDER BY event_id;");
 	for my $line (split /\n/, $answer)
 	{
 		my %row;
