@@ -49,7 +49,7 @@ UPDATE w SET note = 'count';
 UPDATE w SET note = 'key';
 UPDATE w SET note = 'state';
 UPDATE w SET note = 'state', state = 'b';
-SELECT persistomata.fire('w', 1, 'x');	-- once more: note is still 'count'
+SELECT status, to_state FROM persistomata.fire('w', 1, 'x');	-- once more: note is still 'count'
 INSERT INTO w (id, note) VALUES (2, 'state');
 INSERT INTO w (id, note) VALUES (3, 'key');
 INSERT INTO w (id, note) VALUES (4, 'count');

@@ -208,17 +208,37 @@ check_unused(const char *name)
 				 errhint("Detach it first with persistomata.detach.")));
 }
 
+/*
+ * Marks all versions as dropped; the log still names them.  It is done under
+ * the snapshot that the checks have, not the transaction's: that one may be too
+ * old to see a version, which would stay then.
+ */
+static void
+mark_dropped(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	SPIPlanPtr	plan;
+	int			result;
+
+	plan = SPI_prepare("UPDATE persistomata.machine_version SET dropped_at = pg_catalog.now()"
+					   " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL", 1, types);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	result = SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (result != SPI_OK_UPDATE)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
+	SPI_freeplan(plan);
+}
+
 /* drop_machine(name) */
 Datum
 pst_drop_machine(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_argument(fcinfo, 0, "name");
 	Oid			caller = GetUserId();
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
 	PstIdentity save;
 	int			newest;
-	int			result;
 
 	pst_machine_lock(name, ExclusiveLock);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -229,12 +249,7 @@ pst_drop_machine(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("machine \"%s\" does not exist", name)));
 	check_unused(name);
-	/* the log still names its versions */
-	result = SPI_execute_with_args("UPDATE persistomata.machine_version SET dropped_at = pg_catalog.now()"
-								   " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL",
-								   1, types, values, NULL, false, 0);
-	if (result != SPI_OK_UPDATE)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
+	mark_dropped(name);
 	pst_restore_identity(&save);
 	SPI_finish();
 	PG_RETURN_VOID();

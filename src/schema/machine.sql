@@ -40,7 +40,7 @@ COMMENT ON FUNCTION persistomata.validate(text, text) IS
 'says all that is wrong with a definition, where, and what to do';
 
 CREATE FUNCTION persistomata.definition_states(definition text, syntax text)
-RETURNS TABLE (state text, is_entry bool, is_final bool)
+RETURNS TABLE (state text, is_entry bool, is_final bool, entry_action text, exit_action text)
 AS 'MODULE_PATHNAME', 'pst_definition_states'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
 COMMENT ON FUNCTION persistomata.definition_states(text, text) IS
@@ -61,7 +61,7 @@ COMMENT ON VIEW persistomata.machine IS
 'the versions of all machines';
 
 CREATE VIEW persistomata.machine_state AS
-SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final
+SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final, s.entry_action, s.exit_action
   FROM persistomata.machine_version v,
 	   LATERAL persistomata.definition_states(v.definition, v.syntax) s
  WHERE v.dropped_at IS NULL;

@@ -339,14 +339,6 @@ follow_chain(PstMove *move)
 
 /* ---- by event ---- */
 
-/* The edge that every flowchart implies; it is not an event to fire. */
-static bool
-is_implied(const PstTransition *transition)
-{
-	return transition->from == PST_STAR ||
-		(transition->to == PST_STAR && strcmp(transition->event, "__end__") == 0);
-}
-
 /* Users write event! and event? as the diagram does. */
 static bool
 is_event(const PstTransition *transition, const char *event)
@@ -364,7 +356,7 @@ static bool
 has_event(const PstMachine *machine, const char *event)
 {
 	for (int i = 0; i < machine->ntransitions; i++)
-		if (!is_implied(&machine->transitions[i]) && is_event(&machine->transitions[i], event))
+		if (pst_transition_has_event(&machine->transitions[i]) && is_event(&machine->transitions[i], event))
 			return true;
 	return false;
 }
@@ -373,7 +365,7 @@ static bool
 has_way_out(const PstMachine *machine, int state)
 {
 	for (int i = 0; i < machine->ntransitions; i++)
-		if (machine->transitions[i].from == state && !is_implied(&machine->transitions[i]))
+		if (machine->transitions[i].from == state && pst_transition_has_event(&machine->transitions[i]))
 			return true;
 	return false;
 }
@@ -390,7 +382,7 @@ events_hint(const PstMachine *machine, int state)
 	{
 		const PstTransition *transition = &machine->transitions[i];
 
-		if (transition->from != state || is_implied(transition) || strcmp(last, transition->event) == 0)
+		if (transition->from != state || !pst_transition_has_event(transition) || strcmp(last, transition->event) == 0)
 			continue;
 		appendStringInfo(&hint, "%s\"%s\"", hint.len ? ", " : "", transition->event);
 		last = transition->event;
@@ -431,7 +423,7 @@ pst_edge_offered(const PstEdge *edge, int state, const char *event)
 {
 	const PstTransition *transition = edge->transition;
 
-	return transition->from == state && !is_implied(transition) &&
+	return transition->from == state && pst_transition_has_event(transition) &&
 		(event == NULL || is_event(transition, event));
 }
 
@@ -589,7 +581,7 @@ choose_edge_to(PstMove *move, int target, ParamListInfo before, const PstEdge **
 		const PstEdge *edge = &move->fsm->edges[i];
 
 		if (edge->transition->from != move->state || edge->transition->to != target ||
-			is_implied(edge->transition))
+			!pst_transition_has_event(edge->transition))
 			continue;
 		if (move->fsm->enforce != PST_ENFORCE_ALL || guard_holds(move, edge, before))
 			return edge;

@@ -31,6 +31,7 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -177,7 +178,7 @@ void
 pst_fire(PstFiring *firing)
 {
 	Relation	rel = table_open(firing->fsm->root, RowExclusiveLock);
-	Datum	   *key = pst_key_datums(firing->fsm, firing->key);
+	Datum	   *key = firing->key_parts ? firing->key_parts : pst_key_datums(firing->fsm, firing->key);
 	PstTarget  *target;
 
 	firing->cxt = CurrentMemoryContext;
@@ -188,7 +189,8 @@ pst_fire(PstFiring *firing)
 	/* gone while we waited, and perhaps there again: a newer snapshot tells */
 	if (!firing->taken && !IsolationUsesXactSnapshot())
 		fire_at_row(firing, rel, target, key);
-	if (!firing->taken)
+	/* the instance may have ended with the event that the key was used for */
+	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
 		pst_idempotency_remember(firing);
@@ -258,15 +260,14 @@ optional_text(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
-/* The key as it stands in the row that has an equal one; false if none has. */
-static bool
-find_spelling(PstFsm *fsm, Datum *values, Datum *row)
+/* The key as it stands in the row that has an equal one, if one has. */
+static void
+find_spelling(PstFsm *fsm, Datum *values)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	Oid		   *types = palloc(sizeof(Oid) * fsm->nkeys);
 	char	   *condition = pst_key_condition(fsm, types);
 	StringInfoData sql;
-	bool		found;
 
 	initStringInfo(&sql);
 	for (int i = 0; i < fsm->nkeys; i++)
@@ -277,37 +278,27 @@ find_spelling(PstFsm *fsm, Datum *values, Datum *row)
 												get_rel_name(fsm->root)), condition);
 	SPI_connect();
 	SPI_execute_with_args(sql.data, fsm->nkeys, types, values, NULL, false, 1);
-	found = SPI_processed > 0;
-	for (int i = 0; found && i < fsm->nkeys; i++)
+	for (int i = 0; SPI_processed > 0 && i < fsm->nkeys; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(fsm->desc, fsm->keys[i] - 1);
 		bool		isnull;
 		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
 		MemoryContext spi = MemoryContextSwitchTo(cxt);
 
-		row[fsm->keys[i] - 1] = datumCopy(value, att->attbyval, att->attlen);
+		values[i] = datumCopy(value, att->attbyval, att->attlen);
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();
-	return found;
 }
 
 char *
 pst_normal_key(PstFsm *fsm, const char *key)
 {
 	Datum	   *values = pst_key_datums(fsm, key);
-	Datum	   *row = palloc0(sizeof(Datum) * fsm->desc->natts);
-	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
-	bool		found = fsm->odd_key && find_spelling(fsm, values, row);
 
-	memset(nulls, true, sizeof(bool) * fsm->desc->natts);
-	for (int i = 0; i < fsm->nkeys; i++)
-	{
-		if (!found)
-			row[fsm->keys[i] - 1] = values[i];
-		nulls[fsm->keys[i] - 1] = false;
-	}
-	return pst_row_key(fsm, heap_form_tuple(fsm->desc, row, nulls));
+	if (fsm->odd_key)
+		find_spelling(fsm, values);
+	return pst_key_text(fsm, values);
 }
 
 /* The arguments that fire() and try_fire() share. */
@@ -320,10 +311,11 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 				 errmsg("the FSM table, key and event of %s() must not be NULL",
 						get_func_name(fcinfo->flinfo->fn_oid))));
 	firing->fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, rel);
-	firing->key = pst_normal_key(firing->fsm, key);
+	firing->key_parts = pst_key_datums(firing->fsm, key);
+	firing->key = pst_key_text(firing->fsm, firing->key_parts);
 	firing->signal.event = optional_text(fcinfo, 2);
 	firing->args_null = PG_ARGISNULL(3);
-	firing->args = firing->args_null ? (Datum) 0 : PG_GETARG_DATUM(3);
+	firing->args = firing->args_null ? (Datum) 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(3));
 	firing->signal.expected_state = optional_text(fcinfo, 4);
 	firing->idempotency_key = optional_text(fcinfo, 5);
 	firing->signal.to_state = optional_text(fcinfo, 6);
@@ -332,11 +324,19 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 static Datum
 outcome_result(FunctionCallInfo fcinfo, const PstFiring *firing)
 {
-	TupleDesc	desc;
+	TupleDesc	desc = fcinfo->flinfo->fn_extra;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return pst_outcome_datum(&firing->outcome, BlessTupleDesc(desc));
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		/* for the calls to come */
+		desc = fcinfo->flinfo->fn_extra = BlessTupleDesc(CreateTupleDescCopy(desc));
+		MemoryContextSwitchTo(old);
+	}
+	return pst_outcome_datum(&firing->outcome, desc);
 }
 
 /* fire(fsm, key, event, args, expected_state, idempotency_key, to_state) */
