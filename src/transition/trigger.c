@@ -130,8 +130,8 @@ fill_decision(PstDecision *decision, PstMove *move, const char *state, Datum arg
 	MemoryContextSwitchTo(old);
 }
 
-static void
-draw_hop_ids(PstDecision *decision)
+void
+pst_draw_hop_ids(PstDecision *decision)
 {
 	for (int i = 0; i < decision->nhops; i++)
 		decision->hops[i].event_id = pst_log_draw_id();
@@ -202,6 +202,7 @@ move_firing(PstMove *move, PstFiring *firing)
 HeapTuple
 pst_decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new, PstDecision *decision)
 {
+	bool		direct = decision != NULL;
 	PstMove		move;
 
 	firing->taken = true;
@@ -215,14 +216,15 @@ pst_decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new, 
 		report_to_firing(firing, &move, NULL);
 		return NULL;
 	}
-	if (decision == NULL)
+	if (!direct)
 		decision = pst_decision_keep(fsm->relid, &old->t_self);
 	else
 		decision->cxt = CurrentMemoryContext;
 	fill_decision(decision, &move, pst_move_state(&move), firing->args, firing->args_null);
 	if (firing->reason)
 		decision->reason = MemoryContextStrdup(decision->cxt, firing->reason);
-	draw_hop_ids(decision);
+	if (!direct)
+		pst_draw_hop_ids(decision);
 	report_to_firing(firing, &move, decision);
 	return moved_tuple(&move, new);
 }
@@ -246,7 +248,7 @@ decide_write(PstFsm *fsm, HeapTuple old, HeapTuple new, const char *from, const 
 	decision = pst_decision_keep(fsm->relid, &old->t_self);
 	fill_decision(decision, &move, move.state >= PST_STAR ? pst_move_state(&move) : (to ? to : ""),
 				  args, args_null);
-	draw_hop_ids(decision);
+	pst_draw_hop_ids(decision);
 	return moved_tuple(&move, new);
 }
 
@@ -535,7 +537,7 @@ record_insert(PstFsm *fsm, HeapTuple new)
 		pst_log_append(&row, 1);
 	if (decision)
 	{
-		draw_hop_ids(decision);
+		pst_draw_hop_ids(decision);
 		log_hops(fsm, key, decision, row.payload, entry, state);
 	}
 	enter_state(fsm, key, state, new);
