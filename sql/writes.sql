@@ -151,7 +151,7 @@ UPDATE e SET state = 'a' WHERE id = 10;
 UPDATE e SET state = 'elsewhere' WHERE id = 11;
 SELECT to_state FROM persistomata.fire('e', 10, 'x');
 SELECT persistomata.fire('e', 11, 'x');
-SELECT type, key, event, from_state, to_state FROM persistomata.event WHERE fsm = 'public.e' AND key::int >= 10 ORDER BY event_id;
+SELECT type, key, event, from_state, to_state FROM persistomata.event WHERE fsm = 'public.e' AND key IN ('10', '11') ORDER BY event_id;
 DROP TABLE e;
 DROP FUNCTION nothing, later, go_on;
 SELECT persistomata.drop_machine('w');
