@@ -188,6 +188,24 @@ RESET persistomata.allow_truncate;
 SELECT count(*) FROM persistomata.timer;
 SELECT type, key, event, from_state, to_state, reason FROM persistomata.event WHERE fsm = 'public.part' ORDER BY event_id;
 DROP TABLE part, part3;
+SELECT persistomata.create_machine('near', 'flowchart LR; a -->|x| b; b -->|"y [10 / (id - id) > 0]"| c');
+CREATE TABLE far (id int PRIMARY KEY, state text);
+SELECT persistomata.attach('far', 'near');
+INSERT INTO far VALUES (2);
+-- no guard is asked that the state does not call for
+SELECT persistomata.fire('far', 2, 'y');
+SELECT to_state FROM persistomata.fire('far', 2, 'x');
+SELECT persistomata.fire('far', 2, 'y');
+DROP TABLE far;
+-- attach can be interrupted, and leaves nothing behind
+CREATE TABLE many (id int PRIMARY KEY, state text);
+INSERT INTO many SELECT g, 'a' FROM generate_series(1, 100000) g;
+SET statement_timeout = '50ms';
+SELECT persistomata.attach('many', 'near');
+RESET statement_timeout;
+SELECT count(*) FROM persistomata.event WHERE fsm = 'public.many';
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'many'::regclass;
+DROP TABLE many;
 -- functions get and give the table's row, whatever the partition's columns look like
 CREATE TABLE zone (region int, id int, state text, n int, twice int GENERATED ALWAYS AS (n * 2) STORED, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
 CREATE TABLE zone1 PARTITION OF zone FOR VALUES IN (1);

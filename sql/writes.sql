@@ -116,8 +116,14 @@ RESET persistomata.args;
 -- replica mode is outside
 SET session_replication_role = replica;
 UPDATE w SET state = 'anywhere' WHERE id = 4;
+SELECT persistomata.fire('w', 4, 'x');
 RESET session_replication_role;
 SELECT persistomata.fire('w', 4, 'x');
+ALTER TABLE w DISABLE TRIGGER "~persistomata";
+SELECT persistomata.fire('w', 5, 'x');
+UPDATE w SET state = 'b' WHERE id = 5;
+INSERT INTO w VALUES (30, 'c');
+ALTER TABLE w ENABLE TRIGGER "~persistomata";
 UPDATE w SET state = 'b' WHERE id = 4;
 
 -- a large value beside the state costs nothing, and does not get into the way

@@ -73,7 +73,7 @@ CREATE EVENT TRIGGER persistomata_follow_columns ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE')
 	EXECUTE FUNCTION persistomata.follow_columns();
 CREATE EVENT TRIGGER persistomata_follow_tables ON ddl_command_end
-	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE RULE')
+	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE RULE')
 	EXECUTE FUNCTION persistomata.follow_tables();
 
 -- Rights.  Whoever may write a table may fire events at its rows: fire() is an

@@ -143,12 +143,28 @@ refuse_missing(PstFiring *firing)
 	MemoryContextSwitchTo(old);
 }
 
+/* The row was written, and no trigger saw it. */
+static void
+refuse_unguarded(PstFiring *firing)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the triggers of FSM table \"%s\" do not fire", firing->fsm->name),
+			 errdetail("They are disabled or missing, or session_replication_role is \"replica\"."),
+			 errhint("The column enforced of the view persistomata.fsm shows it.")));
+}
+
 static void
 run_update(PstFiring *firing, Relation rel, Datum *key)
 {
+	uint64		written;
+
 	SPI_connect();
 	SPI_execute_plan(fire_plan(firing->fsm, rel), key, NULL, false, 0);
+	written = SPI_processed;
 	SPI_finish();
+	if (written > 0 && !firing->taken)
+		refuse_unguarded(firing);
 }
 
 static void
