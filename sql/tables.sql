@@ -129,6 +129,32 @@ DROP SCHEMA elsewhere CASCADE;
 SELECT DISTINCT fsm FROM persistomata.event WHERE machine = 'part' AND payload ? 'st';
 SELECT * FROM persistomata.fsm;
 
+-- what a transaction does to a binding goes with it
+CREATE TABLE undone (id int PRIMARY KEY, state text, n int DEFAULT 3, twice int DEFAULT 3);
+BEGIN;
+SELECT persistomata.attach('undone', 'part');
+INSERT INTO undone VALUES (1);
+ROLLBACK;
+INSERT INTO undone VALUES (1, 'a'), (2, 'a');
+SELECT persistomata.attach('undone', 'part');
+BEGIN;
+ALTER TABLE undone RENAME COLUMN state TO st;
+SELECT to_state FROM persistomata.fire('undone', 1, 'x');
+SAVEPOINT s;
+ALTER TABLE undone DROP COLUMN n;
+ROLLBACK TO s;
+ALTER TABLE undone RENAME COLUMN id TO key;
+SELECT to_state FROM persistomata.fire('undone', 1, 'y');
+ROLLBACK;
+SELECT to_state FROM persistomata.fire('undone', 2, 'x');
+BEGIN;
+SELECT persistomata.detach('undone');
+UPDATE undone SET state = 'free';
+ROLLBACK;
+UPDATE undone SET state = 'free';
+UPDATE undone SET state = 'b' WHERE id = 1;
+SELECT type, key, event, to_state, payload FROM persistomata.event WHERE fsm = 'public.undone' ORDER BY event_id;
+DROP TABLE undone;
 -- a binding that no longer fits can be ended
 CREATE FUNCTION fine(int) RETURNS bool LANGUAGE sql AS 'SELECT true';
 SELECT persistomata.create_machine('guarded', 'flowchart LR; a -->|x [fine(n)]| b');

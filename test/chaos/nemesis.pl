@@ -300,6 +300,7 @@ sub random_op
 	elsif ($dice < 0.95) { $op->{what} = 'insert'; }
 	else { $op->{what} = 'upsert'; }
 	$op->{form} = int(rand(3));
+	$op->{twice} = rand() < 0.2;	# sent again under its idempotency key
 	return $op;
 }
 
@@ -312,6 +313,7 @@ sub sql_of
 	if ($op->{what} eq 'fire' || $op->{what} eq 'try')
 	{
 		my $to = defined $op->{to} ? ', to_state => ' . quote($op->{to}) : '';
+		$to .= ", idempotency_key => 'op $op->{number}'" if $op->{twice};
 		my $call = $op->{what} eq 'try' ? 'try_fire' : 'fire';
 		return $headers . "SELECT status FROM persistomata.$call('$t', $k, " . quote($op->{event}) . qq[, '{"n": $n}'$to);];
 	}
@@ -344,6 +346,12 @@ sub run_op
 		return 0;
 	}
 	$op->{answer} = $answer =~ s/\n.*//sr;
+	if ($op->{twice} && $op->{answer} eq 'transitioned')
+	{
+		$answer = ask($psql, sql_of($op));
+		return 0 if $answer =~ /ERROR:\s+40001/;
+		die "operation $op->{number}, sent again: $answer" if $answer ne "duplicate\n";
+	}
 	return 1;
 }
 
