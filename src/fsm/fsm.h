@@ -133,10 +133,6 @@ extern int	pst_enter_path(const PstFsm *fsm);
 extern void pst_leave_path(int level);
 
 /* in row.c: what a row says of itself */
-
-/* ISO, UTC, hex and exact floats, until pst_leave_path(): so keys and payloads are printed. */
-extern int	pst_enter_fixed_settings(const PstFsm *fsm);
-
 extern char *pst_row_state(const PstFsm *fsm, HeapTuple tuple); /* NULL if NULL */
 extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite */
 extern char *pst_key_text(PstFsm *fsm, const Datum *values);	/* parsed before */

@@ -61,7 +61,7 @@ COMMENT ON VIEW persistomata.machine IS
 'the versions of all machines';
 
 CREATE VIEW persistomata.machine_state AS
-SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final, s.entry_action, s.exit_action
+SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final
   FROM persistomata.machine_version v,
 	   LATERAL persistomata.definition_states(v.definition, v.syntax) s
  WHERE v.dropped_at IS NULL;
