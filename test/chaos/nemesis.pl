@@ -106,6 +106,26 @@ flowchart LR
 			['origin', 'depart', 'here', 'plain'],
 		],
 	},
+	fleeting => {
+		options => ", on_final => 'delete'",
+		gone => qr/^(?:\*|lost)$/,
+		text => q{
+stateDiagram-v2
+  [*] --> born
+  born --> grown : grow / n = n + 1
+  born --> lost : lose! [n % 7 = 5]
+  grown --> born : shrink
+  grown --> [*] : die [n % 2 = 0]
+  grown --> lost : lose
+},
+		edges => [
+			['born', 'grow', 'grown', 'plain', undef, sub { $_[0]{n}++ }],
+			['born', 'lose', 'lost', 'hard', sub { $_[0]{n} % 7 == 5 }],
+			['grown', 'shrink', 'born', 'plain'],
+			['grown', 'die', '*', 'plain', sub { $_[0]{n} % 2 == 0 }],
+			['grown', 'lose', 'lost', 'plain'],
+		],
+	},
 	mortal => {
 		text => q{
 stateDiagram-v2
@@ -195,6 +215,18 @@ sub model_write
 	return;
 }
 
+# A row that goes when its instance has ended.
+sub model_end
+{
+	my ($op, $rows) = @_;
+	my $gone = $machines{ $op->{machine} }{gone};
+	my $state = $rows->{ $op->{key} }{state};
+
+	return if !$gone || $state !~ $gone;
+	delete $rows->{ $op->{key} };
+	return [ 'deleted', '', $state, '' ];
+}
+
 # What an operation logs: rows of "type event from to n"; changes %$rows.
 sub model_apply
 {
@@ -210,7 +242,7 @@ sub model_apply
 		$row = $rows->{ $op->{key} } = { state => $machine->{entry}, n => $op->{n} };
 		@hops = hops_of_chain($machine, $row, {});
 		return map { $line->(@$_, $row->{n}) }
-		  ([ 'init', '', '*', $machine->{entry} ], map { [ 'state', @$_ ] } @hops);
+		  ([ 'init', '', '*', $machine->{entry} ], (map { [ 'state', @$_ ] } @hops), model_end($op, $rows));
 	}
 	return if !$row;
 	if ($op->{what} eq 'delete')
@@ -227,7 +259,7 @@ sub model_apply
 	  $op->{what} eq 'write'
 	  ? model_write($machine, $row, $op->{to}, $op->{n})
 	  : model_fire($machine, $row, $op->{event}, { n => $op->{n} }, $op->{to});
-	return map { $line->('state', @$_, $row->{n}) } @hops if @hops;
+	return map { $line->(@$_, $row->{n}) } ((map { [ 'state', @$_ ] } @hops), model_end($op, $rows)) if @hops;
 	return $line->('errored', $op->{event}, $row->{state}, $row->{state}, $row->{n}) if $op->{what} eq 'try';
 	return;
 }
@@ -454,7 +486,7 @@ sub setup
 				  . "CREATE TABLE n_${name}_2 (n int NOT NULL DEFAULT 0, state text, id int NOT NULL);"
 				  . "ALTER TABLE n_$name ATTACH PARTITION n_${name}_2 FOR VALUES FROM ($half) TO (MAXVALUE)" : '') . ';'
 			  . "SELECT persistomata.create_machine('nemesis $name', " . quote($machines{$name}{text}) . ');'
-			  . "SELECT persistomata.attach('n_$name', 'nemesis $name');");
+			  . "SELECT persistomata.attach('n_$name', 'nemesis $name'" . ($machines{$name}{options} // '') . ');');
 	}
 	return;
 }
