@@ -89,7 +89,13 @@ build_packages() {
 
 # What the servers, and the tests that read them, need.
 server_packages() {
-	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3 openssl
+	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3
+}
+
+# What else the tests need.
+test_packages() {
+	echo libipc-run-perl nodejs npm openssl "postgresql-$(pg_major)-pgtap" \
+		prometheus prometheus-postgres-exporter python3-prometheus-client
 }
 
 # ---- PostgreSQL -------------------------------------------------------------
@@ -148,7 +154,7 @@ work_folder() {
 	fi
 	rm -rf "$work/src"
 	postgres_folder "$work/src"
-	for dir in sql expected test; do
+	for dir in sql expected test doc; do
 		[ ! -d "$top/$dir" ] || cp -R "$top/$dir" "$work/src/"
 	done
 	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"

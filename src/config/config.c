@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "utils/guc.h"
 
+bool		pst_allow_truncate = false;
 char	   *pst_args = NULL;
 bool		pst_deliver = true;
 char	   *pst_headers = NULL;
@@ -20,12 +21,18 @@ int			pst_min_linger = 2;
 int			pst_naptime = 1000;
 int			pst_retention = 86400;
 int			pst_timer_retries = 10;
+int			pst_timer_timeout = 10000;
 int			pst_turn_interval = 3600;
 int			pst_turn_size = 256;
 
 void
 pst_config_init(void)
 {
+	DefineCustomBoolVariable("persistomata.allow_truncate",
+							 gettext_noop("Whether FSM tables may be truncated."),
+							 gettext_noop("A deleted event is logged for each row."),
+							 &pst_allow_truncate, false,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("persistomata.args",
 							   gettext_noop("The args, as jsonb, that guards and actions see during raw writes."),
 							   NULL, &pst_args, "",
@@ -72,6 +79,10 @@ pst_config_init(void)
 							gettext_noop("How often a failing timer is tried before it is parked."),
 							NULL, &pst_timer_retries, 10, 0, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.timer_timeout",
+							gettext_noop("How long guards and actions of one timer may take."),
+							NULL, &pst_timer_timeout, 10000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("persistomata.turn_interval",
 							gettext_noop("The ring of the event log turns at least this often while it is written."),
 							NULL, &pst_turn_interval, 3600, 1, INT_MAX / 1000,

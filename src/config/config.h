@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+extern bool pst_allow_truncate;	/* may FSM tables be truncated? */
 extern char *pst_args;			/* jsonb text: the args of raw writes, or NULL */
 extern bool pst_deliver;		/* may this server deliver at all? */
 extern char *pst_headers;		/* jsonb text put into each event, or NULL */
@@ -21,6 +22,7 @@ extern int	pst_naptime;		/* ms; the longest sleep of an idle worker */
 extern int	pst_idempotency_retention;	/* s */
 extern int	pst_retention;		/* s; how long delivered events are kept */
 extern int	pst_timer_retries;	/* tries of a failing timer until it is parked */
+extern int	pst_timer_timeout;	/* ms that guards and actions of one timer may take; 0: no limit */
 extern int	pst_turn_interval;	/* s; the ring turns at least this often, if used */
 extern int	pst_turn_size;		/* MB; the ring turns when its slot is this big */
 

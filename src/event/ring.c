@@ -49,7 +49,7 @@ static PstQuery turn_query = {
 };
 
 static PstQuery empty_query = {
-	"UPDATE persistomata.ring SET turn = 0, last_cut = NULL, closed_at = NULL"
+	"UPDATE persistomata.ring SET turn = 0, last_cut = NULL, emptied_to = closed_at, closed_at = NULL"
 	" WHERE slot OPERATOR(pg_catalog.=) $1",
 	1, {INT4OID}, NULL
 };

@@ -1,9 +1,10 @@
 /*
  * entity.c
- *	  Mermaid's character codes: #quot; #59; #x3b; and their kin.
+ *	  The notations' character codes: #quot; #59; #x3b; and their kin in Mermaid,
+ *	  <U+003B> in PlantUML.
  *
- * They are how a label holds what Mermaid would take for its own syntax.  What
- * is no code is left as it stands: # is also an operator of SQL.
+ * They are how a label holds what the notation would take for its own syntax.
+ * What is no code is left as it stands: # and < are also operators of SQL.
  */
 #include "postgres.h"
 
@@ -29,22 +30,15 @@ static const struct
 	{"grave", '`'}, {"Tab", '\t'}, {"NewLine", '\n'}
 };
 
-/* The code point of a numeric code, or 0. */
+/* The character of a number in some base, or 0. */
 static pg_wchar
-numeric_code(const char *code, int length)
+character_of(const char *digits, int length, uint32 base)
 {
 	uint32		value = 0;
-	uint32		base = 10;
-	int			i = 0;
 
-	if (length > 1 && (code[0] == 'x' || code[0] == 'X'))
+	for (int i = 0; i < length; i++)
 	{
-		base = 16;
-		i = 1;
-	}
-	for (; i < length; i++)
-	{
-		char		c = pg_ascii_tolower(code[i]);
+		char		c = pg_ascii_tolower(digits[i]);
 		uint32		digit = c >= '0' && c <= '9' ? c - '0' :
 			c >= 'a' && c <= 'f' ? 10 + c - 'a' : 99;
 
@@ -60,58 +54,42 @@ numeric_code(const char *code, int length)
 	return value;
 }
 
-/*
- * Decodes the code at an offset into at most PST_ENTITY_ROOM bytes.  Returns
- * how many bytes of the text it takes; 0 if there is no code.
- */
-int
-pst_entity_decode(const char *text, int at, int end, char *decoded, int *length)
+/* The character that a code of Mermaid's names, or 0. */
+static pg_wchar
+mermaid_character(const char *code, int length)
 {
-	int			close = at + 1;
-	int			code;
-	pg_wchar	point;
-
-	if (at >= end || text[at] != '#')
-		return 0;
-	while (close < end && close - at <= MAX_CODE && text[close] != ';' && text[close] != '#')
-		close++;
-	if (close >= end || text[close] != ';')
-		return 0;
-	code = close - at - 1;
 	for (int i = 0; i < (int) lengthof(entities); i++)
 	{
-		if (strncmp(entities[i].name, text + at + 1, code) == 0 && entities[i].name[code] == '\0')
-		{
-			decoded[0] = entities[i].character;
-			*length = 1;
-			return close + 1 - at;
-		}
+		if (strncmp(entities[i].name, code, length) == 0 && entities[i].name[length] == '\0')
+			return (unsigned char) entities[i].character;
 	}
-	point = numeric_code(text + at + 1, code);
-	if (point == 0)
-		return 0;
-	StaticAssertStmt(PST_ENTITY_ROOM > MAX_UNICODE_EQUIVALENT_STRING, "no room for a character");
-	pg_unicode_to_server(point, (unsigned char *) decoded);
-	*length = strlen(decoded);
-	return close + 1 - at;
+	if (length > 1 && (code[0] == 'x' || code[0] == 'X'))
+		return character_of(code + 1, length - 1, 16);
+	return character_of(code, length, 10);
 }
 
-/* The offset into the text of the byte that stands at a position once decoded. */
 int
-pst_entity_place(const char *text, int start, int end, int position)
+pst_entity_decode(PstSyntax syntax, const char *text, int at, int end, char *decoded, int *length)
 {
-	int			at = start;
+	bool		plantuml = syntax == PST_SYNTAX_PLANTUML;
+	const char *opening = plantuml ? "<U+" : "#";
+	char		closing = plantuml ? '>' : ';';
+	int			start = at + strlen(opening);
+	int			close = start;
+	pg_wchar	character;
 
-	while (position > 0 && at < end)
-	{
-		char		decoded[PST_ENTITY_ROOM];
-		int			length = 1;
-		int			taken = pst_entity_decode(text, at, end, decoded, &length);
-
-		if (taken > 0 && length > position)
-			break;
-		at += taken > 0 ? taken : 1;
-		position -= length;
-	}
-	return at;
+	if (start >= end || strncmp(text + at, opening, start - at) != 0)
+		return 0;
+	while (close < end && close - start < MAX_CODE && text[close] != closing && text[close] != opening[0])
+		close++;
+	if (close >= end || text[close] != closing)
+		return 0;
+	character = plantuml ? character_of(text + start, close - start, 16)
+		: mermaid_character(text + start, close - start);
+	if (character == 0)
+		return 0;
+	StaticAssertStmt(PST_ENTITY_ROOM > MAX_UNICODE_EQUIVALENT_STRING, "no room for a character");
+	pg_unicode_to_server(character, (unsigned char *) decoded);
+	*length = strlen(decoded);
+	return close + 1 - at;
 }

@@ -32,7 +32,7 @@ static bool
 unexpected(PstParser *parser, const char *expected)
 {
 	pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at, EDGE_HINT,
-					"expected %s at %s", expected, pst_excerpt(parser, parser->at));
+					"expected %s at %s", expected, pst_next_word(parser, parser->at));
 	return false;
 }
 
@@ -75,7 +75,8 @@ skip_shape(PstParser *parser, bool *has_shape)
 	/* An open quote ends the search: the next one would read all of it again. */
 	if (parser->at < parser->length && pst_peek(parser, 0) == '"')
 		parser->at = parser->length;
-	return syntax_error(parser, start, NULL, "shape of a node is not closed");
+	return syntax_error(parser, start, "A shape reads: state[text], state((text)) or state{text}; put text with brackets in double quotes.",
+						"shape of a node is not closed");
 }
 
 /* Past :::class and @{ attributes } after a node. */
@@ -174,7 +175,7 @@ accept_arrow(PstParser *parser, char shaft)
  * shaft is what the other half is made of.
  */
 static Link
-parse_link(PstParser *parser, char *shaft)
+accept_link(PstParser *parser, char *shaft)
 {
 	const char *half;
 
@@ -184,7 +185,10 @@ parse_link(PstParser *parser, char *shaft)
 		int			length = pst_name_length(parser->text, parser->at, parser->length);
 
 		if (pst_peek(parser, length) == '@')
+		{
+			pst_names_add(&parser->edges, parser->text + parser->at, length, parser->at);
 			parser->at += length + 1;
+		}
 	}
 	if (pst_peek(parser, 0) == '=')
 		*shaft = '=';
@@ -242,8 +246,7 @@ parse_quoted(PstParser *parser, char shaft, int *start, int *end)
 static bool
 parse_unquoted(PstParser *parser, char shaft, int *start, int *end)
 {
-	const char *eol = memchr(parser->text + parser->at, '\n', parser->length - parser->at);
-	int			limit = eol ? (int) (eol - parser->text) : parser->length;
+	int			limit = pst_line_end(parser);
 	int			depth = 0;
 
 	*start = parser->at;
@@ -301,6 +304,49 @@ parse_label_extent(PstParser *parser, Link link, char shaft, int *start, int *en
 	return parse_unquoted(parser, shaft, start, end);
 }
 
+/* An arrow and its label.  Good, if the label is. */
+static bool
+parse_link(PstParser *parser, int edges, PstLabel *label, bool *good)
+{
+	char		shaft;
+	int			start = 0;
+	int			end = 0;
+	Link		link = accept_link(parser, &shaft);
+
+	if (link == LINK_NONE)
+		return unexpected(parser, edges == 0 ? "an arrow" : "the end of the line");
+	if (!parse_label_extent(parser, link, shaft, &start, &end))
+		return false;
+	*good = pst_label_parse(parser, start, end, label);
+	return true;
+}
+
+/* Past e1@{ ... }, which says how an edge looks; false if it is none. */
+static bool
+skip_edge_attributes(PstParser *parser)
+{
+	int			length = pst_name_length(parser->text, parser->at, parser->length);
+	bool		has_shape;
+
+	if (length == 0 || pst_peek(parser, length) != '@' || pst_peek(parser, length + 1) != '{' ||
+		pst_names_find(&parser->edges, parser->text + parser->at, length) < 0)
+		return false;
+	parser->at += length;
+	skip_decoration(parser, &has_shape);
+	return true;
+}
+
+/* Past ~~~, a link that only arranges the nodes. */
+static bool
+accept_invisible(PstParser *parser)
+{
+	if (!pst_looking_at(parser, "~~~"))
+		return false;
+	while (pst_peek(parser, 0) == '~')
+		parser->at++;
+	return true;
+}
+
 /* nodes link nodes link nodes ... */
 static bool
 parse_statement(PstParser *parser)
@@ -310,31 +356,26 @@ parse_statement(PstParser *parser)
 	int			offset = parser->at;
 	bool		has_shape = false;
 
+	if (skip_edge_attributes(parser))
+		return true;
 	if (!parse_nodes(parser, &from, &has_shape))
 		return false;
 	while (!pst_at_statement_end(parser))
 	{
 		List	   *to;
 		PstLabel	label;
-		char		shaft;
-		int			start = 0;
-		int			end = 0;
-		bool		good;
+		bool		good = false;
 		int			next;
-		Link		link = parse_link(parser, &shaft);
 
-		if (link == LINK_NONE)
-			return unexpected(parser, edges == 0 ? "an arrow" : "the end of the line");
-		if (!parse_label_extent(parser, link, shaft, &start, &end))
+		if (!accept_invisible(parser) && !parse_link(parser, edges, &label, &good))
 			return false;
-		good = pst_label_parse(parser, start, end, &label);
 		pst_blanks(parser);
 		next = parser->at;
 		if (!parse_nodes(parser, &to, &has_shape))
 			return false;
-		for (int i = 0; good && i < list_length(from); i++)
+		for (int i = 0; good && i < list_length(from) && !parser->full; i++)
 		{
-			for (int j = 0; j < list_length(to); j++)
+			for (int j = 0; j < list_length(to) && !parser->full; j++)
 				pst_model_transition(parser, list_nth_int(from, i), list_nth_int(to, j), &label, offset);
 		}
 		list_free(from);
@@ -348,6 +389,33 @@ parse_statement(PstParser *parser)
 	return true;
 }
 
+/* Remembers the name of the subgraph at the cursor, if it has one. */
+static void
+note_group(PstParser *parser)
+{
+	int			start = pst_skip_blanks(parser->text, parser->at + strlen("subgraph"), parser->length);
+	int			length = pst_name_length(parser->text, start, parser->length);
+	int			after = pst_skip_blanks(parser->text, start + length, parser->length);
+
+	if (length > 0 && strchr("[\n;", parser->text[after]) != NULL)
+		pst_names_add(&parser->groups, parser->text + start, length, start);
+}
+
+/* A transition cannot lead to a group of states, or from it. */
+static void
+check_groups(PstParser *parser)
+{
+	for (int i = 0; i < parser->groups.n; i++)
+	{
+		PstName    *group = &parser->groups.entries[i];
+
+		if (pst_names_find(&parser->machine->names, group->name, group->length) >= 0)
+			pst_parser_find(parser, PST_SEVERITY_ERROR, "name", group->number,
+							"Nested states are not supported: draw the transitions to the states within.",
+							"subgraph \"%.*s\" is used as a state", group->length, group->name);
+	}
+}
+
 /* A line that says nothing about states: the header, looks, grouping. */
 static bool
 skip_other_line(PstParser *parser)
@@ -357,6 +425,8 @@ skip_other_line(PstParser *parser)
 		"linkStyle", "click", "title", "accTitle", "accDescr"
 	};
 
+	if (pst_skip_description(parser))
+		return true;
 	for (int i = 0; i < (int) lengthof(words); i++)
 	{
 		if (!pst_at_keyword(parser, words[i]))
@@ -368,7 +438,11 @@ skip_other_line(PstParser *parser)
 				parser->at++;
 		}
 		else
+		{
+			if (strcmp(words[i], "subgraph") == 0)
+				note_group(parser);
 			pst_skip_line(parser);
+		}
 		return true;
 	}
 	if ((pst_looking_at(parser, "accTitle:") || pst_looking_at(parser, "accDescr:")))
@@ -389,4 +463,5 @@ pst_flowchart_parse(PstParser *parser)
 		if (!parse_statement(parser))
 			pst_skip_line(parser);
 	}
+	check_groups(parser);
 }

@@ -46,8 +46,8 @@ pst_validate(PG_FUNCTION_ARGS)
 	foreach(cell, findings)
 	{
 		PstFinding *finding = lfirst(cell);
-		Datum		values[5];
-		bool		nulls[5] = {false};
+		Datum		values[7];
+		bool		nulls[7] = {false};
 
 		CHECK_FOR_INTERRUPTS();
 		values[0] = CStringGetTextDatum(finding->severity == PST_SEVERITY_ERROR ? "error" : "warning");
@@ -55,6 +55,8 @@ pst_validate(PG_FUNCTION_ARGS)
 		values[2] = Int32GetDatum(finding->line);
 		values[3] = Int32GetDatum(finding->column);
 		values[4] = CStringGetTextDatum(finding->message);
+		values[5] = CStringGetTextDatum(finding->hint);
+		values[6] = CStringGetTextDatum(finding->excerpt);
 		put_row(fcinfo, values, nulls);
 	}
 	return (Datum) 0;
@@ -77,7 +79,7 @@ parse_stored(FunctionCallInfo fcinfo)
 		PstFinding *finding = lfirst(cell);
 
 		if (finding->severity == PST_SEVERITY_ERROR)
-			pst_machine_report(finding, definition);
+			pst_machine_report(finding);
 	}
 	return NULL;
 }
@@ -90,13 +92,16 @@ pst_definition_states(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		Datum		values[3];
-		bool		nulls[3] = {false};
+		PstState   *state = &machine->states[i];
+		Datum		values[5];
+		bool		nulls[5] = {false};
 
 		CHECK_FOR_INTERRUPTS();
-		values[0] = CStringGetTextDatum(machine->states[i].name);
+		values[0] = CStringGetTextDatum(state->name);
 		values[1] = BoolGetDatum(i == machine->entry);
-		values[2] = BoolGetDatum(machine->states[i].is_final);
+		values[2] = BoolGetDatum(state->is_final);
+		put_text(&values[3], &nulls[3], state->entry.text);
+		put_text(&values[4], &nulls[4], state->exit.text);
 		put_row(fcinfo, values, nulls);
 	}
 	return (Datum) 0;

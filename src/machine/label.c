@@ -16,59 +16,15 @@
 #define LABEL_HINT "A label reads: event[!|?] [guard] / action. " \
 	"The name of an event has letters, digits, _, - and ., and no spaces."
 
-/* A label's text as it reads once character codes are decoded. */
+/* A label's text as it reads once character codes and line breaks are decoded. */
 typedef struct LabelText
 {
 	PstParser  *parser;
-	int			start;			/* in the definition */
-	int			end;
 	char	   *text;			/* NUL-terminated */
+	int		   *places;			/* where each byte of it stands in the definition, and its end */
 	int			length;
 	int			at;
 } LabelText;
-
-static void
-open_label(LabelText *label, PstParser *parser, int start, int end)
-{
-	StringInfoData text;
-
-	initStringInfo(&text);
-	for (int at = start; at < end;)
-	{
-		char		decoded[PST_ENTITY_ROOM];
-		int			length;
-		int			taken = 0;
-
-		if (parser->machine->syntax != PST_SYNTAX_PLANTUML)
-			taken = pst_entity_decode(parser->text, at, end, decoded, &length);
-		if (taken > 0)
-			appendBinaryStringInfo(&text, decoded, length);
-		else
-			appendStringInfoCharMacro(&text, parser->text[at]);
-		at += taken > 0 ? taken : 1;
-	}
-	label->parser = parser;
-	label->start = start;
-	label->end = end;
-	label->text = text.data;
-	label->length = text.len;
-	label->at = 0;
-}
-
-static int
-place(const LabelText *label, int position)
-{
-	if (label->length == label->end - label->start)
-		return label->start + position;
-	return pst_entity_place(label->parser->text, label->start, label->end, position);
-}
-
-static bool
-complain(const LabelText *label, int position, const char *code, const char *message)
-{
-	pst_parser_find(label->parser, PST_SEVERITY_ERROR, code, place(label, position), LABEL_HINT, "%s", message);
-	return false;
-}
 
 /* isspace() without the locale: a byte beyond ASCII is part of a character. */
 static bool
@@ -77,60 +33,139 @@ is_space(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/*
- * The length of a blank at a position: a space or a line break as the notations
- * write it into a label.
- */
-static int
-blank_length(const LabelText *label, int at)
+/* Decodes the codes between two offsets of a definition. */
+static void
+decode_entities(LabelText *label, const char *definition, PstSyntax syntax, int start, int end)
 {
-	static const char *const breaks[] = {"<br/>", "<br>", "<br />"};
+	StringInfoData text;
 
-	if (is_space(label->text[at]))
-		return 1;
-	if (label->parser->machine->syntax == PST_SYNTAX_PLANTUML)
-		return strncmp(label->text + at, "\\n", 2) == 0 ? 2 : 0;
+	/* what a code stands for is no longer than the code */
+	label->places = palloc((end - start + 1) * sizeof(int));
+	initStringInfo(&text);
+	for (int at = start; at < end;)
+	{
+		char		decoded[PST_ENTITY_ROOM];
+		int			length;
+		int			taken = pst_entity_decode(syntax, definition, at, end, decoded, &length);
+
+		if (taken == 0)
+		{
+			decoded[0] = definition[at];
+			length = taken = 1;
+		}
+		for (int i = 0; i < length; i++)
+			label->places[text.len + i] = at;
+		appendBinaryStringInfo(&text, decoded, length);
+		at += taken;
+	}
+	label->places[text.len] = end;
+	label->text = text.data;
+	label->length = text.len;
+	label->at = 0;
+}
+
+/* The length of a line break as the notations write it into a label, or 0. */
+static int
+break_length(const char *text)
+{
+	static const char *const breaks[] = {"\\n", "<br/>", "<br>", "<br />"};
+
+	if (text[0] != '\\' && text[0] != '<')
+		return 0;
 	for (int i = 0; i < (int) lengthof(breaks); i++)
 	{
-		if (strncmp(label->text + at, breaks[i], strlen(breaks[i])) == 0)
+		if (strncmp(text, breaks[i], strlen(breaks[i])) == 0)
 			return strlen(breaks[i]);
 	}
 	return 0;
 }
 
+/* The end of the token of SQL at a position; a break ends a comment to the end of its line. */
+static int
+token_end(const LabelText *label, int at)
+{
+	int			end = pst_skip_sql(label->text, at, label->length);
+
+	if (label->text[at] != '-')
+		return end;
+	for (int i = at; i < end; i++)
+	{
+		if (break_length(label->text + i) > 0)
+			return i;
+	}
+	return end;
+}
+
+/* Makes one byte of each line break that is outside of SQL's quotes, where it could be nothing else. */
+static void
+decode_breaks(LabelText *label)
+{
+	int			to = 0;
+	int			next;
+
+	for (int at = 0; at < label->length; at = next)
+	{
+		int			length = break_length(label->text + at);
+
+		if (length > 0)
+		{
+			next = at + length;
+			label->places[to] = label->places[at];
+			label->text[to++] = '\n';
+			continue;
+		}
+		next = token_end(label, at);
+		memmove(label->text + to, label->text + at, next - at);
+		memmove(label->places + to, label->places + at, (next - at) * sizeof(int));
+		to += next - at;
+	}
+	label->places[to] = label->places[label->length];
+	label->text[to] = '\0';
+	label->length = to;
+}
+
+static void
+open_label(LabelText *label, PstParser *parser, int start, int end)
+{
+	label->parser = parser;
+	decode_entities(label, parser->text, parser->machine->syntax, start, end);
+	decode_breaks(label);
+}
+
+static void
+close_label(LabelText *label)
+{
+	pfree(label->text);
+	pfree(label->places);
+}
+
+static bool
+complain(const LabelText *label, int position, const char *code, const char *message)
+{
+	pst_parser_find(label->parser, PST_SEVERITY_ERROR, code, label->places[position], LABEL_HINT, "%s", message);
+	return false;
+}
+
 static void
 skip_blanks(LabelText *label)
 {
-	int			length;
-
-	while ((length = blank_length(label, label->at)) > 0)
-		label->at += length;
+	while (is_space(label->text[label->at]))
+		label->at++;
 }
 
 /* Cuts out the text between two positions, without blanks around it. */
 static void
 cut_snippet(const LabelText *label, int from, int to, PstSnippet *snippet)
 {
-	int			length;
-
-	while (from < to && (length = blank_length(label, from)) > 0)
-		from += length;
-	while (from < to)
-	{
-		for (length = 6; length > 0; length--)
-		{
-			if (to - length >= from && blank_length(label, to - length) == length)
-				break;
-		}
-		if (length == 0)
-			break;
-		to -= length;
-	}
-	snippet->text = pnstrdup(label->text + from, Max(to - from, 0));
-	snippet->offset = place(label, from);
+	while (from < to && is_space(label->text[from]))
+		from++;
+	while (from < to && is_space(label->text[to - 1]))
+		to--;
+	snippet->text = pnstrdup(label->text + from, to - from);
+	snippet->offset = label->places[from];
 }
 
-/* A copy in which runs of blanks outside of quotes are one space. */
+/* A copy in which runs of blanks and comments outside of quotes are one space. */
 static char *
 normalize_spaces(const char *text)
 {
@@ -141,19 +176,17 @@ normalize_spaces(const char *text)
 	initStringInfo(&result);
 	while (at < length)
 	{
-		int			next;
+		int			next = pst_skip_sql(text, at, length);
+		bool		is_comment = next > at + 1 && strchr("-/", text[at]) != NULL;
 
-		if (is_space(text[at]))
-		{
+		if (!is_comment && !is_space(text[at]))
+			appendBinaryStringInfo(&result, text + at, next - at);
+		else if (result.len > 0 && result.data[result.len - 1] != ' ')
 			appendStringInfoChar(&result, ' ');
-			while (is_space(text[at]))
-				at++;
-			continue;
-		}
-		next = pst_skip_sql(text, at, length);
-		appendBinaryStringInfo(&result, text + at, next - at);
 		at = next;
 	}
+	while (result.len > 0 && result.data[result.len - 1] == ' ')
+		result.data[--result.len] = '\0';
 	return result.data;
 }
 
@@ -162,16 +195,17 @@ static bool
 parse_timing(LabelText *text, PstLabel *label)
 {
 	int			close = pst_closing_bracket(text->text, text->at, text->length);
+	char	   *interval;
 
 	if (close < 0)
 		return complain(text, text->at, "syntax", "parenthesis is not closed");
 	cut_snippet(text, text->at + 1, close, &label->timing);
-	if (label->timing.text[0] == '\0')
-		return complain(text, text->at, "syntax", "no interval within the parentheses");
 	if (strlen(label->timing.text) > PST_MAX_TIMING)
 		return complain(text, text->at, "name", "interval is too long");
-	label->event = psprintf("%s (%s)", label->kind == PST_AFTER ? "after" : "every",
-							normalize_spaces(label->timing.text));
+	interval = normalize_spaces(label->timing.text);
+	if (interval[0] == '\0')
+		return complain(text, text->at, "syntax", "no interval within the parentheses");
+	label->event = psprintf("%s (%s)", label->kind == PST_AFTER ? "after" : "every", interval);
 	text->at = close + 1;
 	return true;
 }
@@ -227,7 +261,7 @@ parse_event(LabelText *text, PstLabel *label)
 	label->kind = text->text[next] == '!' ? PST_HARD : text->text[next] == '?' ? PST_SOFT : PST_PLAIN;
 	if (label->kind != PST_PLAIN)
 		next++;
-	if (next < text->length && blank_length(text, next) == 0 && strchr("[/", text->text[next]) == NULL)
+	if (next < text->length && !is_space(text->text[next]) && strchr("[/", text->text[next]) == NULL)
 		return complain(text, next, "name", "unexpected character in name of event");
 	text->at = next;
 	return true;
@@ -279,7 +313,7 @@ pst_label_parse(PstParser *parser, int start, int end, PstLabel *label)
 	good = parse_event(&text, label) &&
 		parse_guard(&text, label) &&
 		parse_action(&text, &label->action);
-	pfree(text.text);
+	close_label(&text);
 	return good;
 }
 
@@ -294,7 +328,7 @@ pst_action_parse(PstParser *parser, int start, int end, PstSnippet *action)
 
 	open_label(&text, parser, start, end);
 	good = parse_action(&text, action);
-	pfree(text.text);
+	close_label(&text);
 	return good;
 }
 
@@ -305,7 +339,12 @@ pst_action_parse(PstParser *parser, int start, int end, PstSnippet *action)
 int
 pst_snippet_place(const PstMachine *machine, const PstSnippet *snippet, int position)
 {
-	if (machine->syntax == PST_SYNTAX_PLANTUML)
-		return snippet->offset + position;
-	return pst_entity_place(machine->definition, snippet->offset, strlen(machine->definition), position);
+	LabelText	rest;
+	int			place;
+
+	decode_entities(&rest, machine->definition, machine->syntax, snippet->offset, strlen(machine->definition));
+	decode_breaks(&rest);
+	place = rest.places[Min(position, rest.length)];
+	close_label(&rest);
+	return place;
 }

@@ -7,62 +7,17 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
 #include "machine/parser.h"
-
-/* The bucket of a name, or the empty one where it would go. */
-static int
-find_bucket(const PstMachine *machine, const char *name, int length)
-{
-	uint32		at = hash_bytes((const unsigned char *) name, length);
-
-	for (;; at++)
-	{
-		int			bucket = at & (machine->nbuckets - 1);
-		int			state = machine->buckets[bucket];
-
-		if (state < 0)
-			return bucket;
-		if (strncmp(machine->states[state].name, name, length) == 0 &&
-			machine->states[state].name[length] == '\0')
-			return bucket;
-	}
-}
-
-static void
-make_buckets(PstMachine *machine, int nbuckets)
-{
-	if (machine->buckets != NULL)
-		pfree(machine->buckets);
-	machine->nbuckets = nbuckets;
-	machine->buckets = palloc(nbuckets * sizeof(int));
-	for (int i = 0; i < nbuckets; i++)
-		machine->buckets[i] = -1;
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		const char *name = machine->states[i].name;
-
-		machine->buckets[find_bucket(machine, name, strlen(name))] = i;
-	}
-}
-
-/* The index of a state by name, or -2. */
-int
-pst_model_lookup(const PstMachine *machine, const char *name, int length)
-{
-	int			state = machine->buckets[find_bucket(machine, name, length)];
-
-	return state < 0 ? -2 : state;
-}
 
 int
 pst_machine_state(const PstMachine *machine, const char *name)
 {
 	if (strcmp(name, "*") == 0)
 		return PST_STAR;
-	return pst_model_lookup(machine, name, strlen(name));
+	return pst_names_find(&machine->names, name, strlen(name));
 }
 
 const char *
@@ -71,6 +26,13 @@ pst_transition_kind_name(PstTransitionKind kind)
 	static const char *const names[] = {"plain", "hard", "soft", "after", "every"};
 
 	return names[kind];
+}
+
+bool
+pst_transition_has_event(const PstTransition *transition)
+{
+	return transition->from != PST_STAR &&
+		(transition->to != PST_STAR || strcmp(transition->event, PST_END_EVENT) != 0);
 }
 
 const char *
@@ -82,29 +44,46 @@ pst_machine_state_name(const PstMachine *machine, int state)
 	return machine->states[state].name;
 }
 
-/* The index of the state whose name stands at an offset; a new one if needed. */
-int
-pst_model_state(PstParser *parser, int offset, int length)
+/*
+ * Refuses blanks and the like that nobody sees: a state called "ready" with one
+ * behind it would be another than "ready".
+ */
+static void
+check_visible(PstParser *parser, const char *name, int length, int offset)
+{
+	if (GetDatabaseEncoding() != PG_UTF8)
+		return;
+	for (int at = 0; at < length; at += pg_mblen(name + at))
+	{
+		pg_wchar	c;
+
+		if (!IS_HIGHBIT_SET(name[at]))
+			continue;
+		c = utf8_to_unicode((const unsigned char *) name + at);
+		if ((c >= 0x80 && c <= 0xA0) || c == 0xAD || c == 0x1680 || (c >= 0x2000 && c <= 0x200B) ||
+			(c >= 0x200E && c <= 0x200F) || (c >= 0x2028 && c <= 0x202F) || (c >= 0x205F && c <= 0x206F) ||
+			c == 0x3000 || c == 0xFEFF)
+		{
+			pst_parser_find(parser, PST_SEVERITY_ERROR, "name", offset,
+							"It may have come with a copied text: type the line anew.",
+							"name of state has an invisible character");
+			return;
+		}
+	}
+}
+
+static int
+add_state(PstParser *parser, const char *name, int length, int offset)
 {
 	PstMachine *machine = parser->machine;
-	const char *name = parser->text + offset;
-	int			bucket;
 	PstState   *state;
 
-	if (length > PST_MAX_NAME)
-	{
-		pst_parser_find(parser, PST_SEVERITY_ERROR, "name", offset, NULL, "name of state is too long");
-		length = PST_MAX_NAME;
-	}
-	bucket = find_bucket(machine, name, length);
-	if (machine->buckets[bucket] >= 0)
-		return machine->buckets[bucket];
-
 	if (machine->nstates >= PST_MAX_STATES)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("machine has too many states"),
-				 errdetail("A machine can have %d states.", PST_MAX_STATES)));
+	{
+		pst_parser_limit(parser, offset, "machine has too many states", "states", PST_MAX_STATES);
+		return machine->nstates - 1;
+	}
+	check_visible(parser, name, length, offset);
 	if (machine->nstates >= parser->states_room)
 	{
 		parser->states_room *= 2;
@@ -114,10 +93,31 @@ pst_model_state(PstParser *parser, int offset, int length)
 	memset(state, 0, sizeof(*state));
 	state->name = pnstrdup(name, length);
 	state->offset = offset;
-	machine->buckets[bucket] = machine->nstates++;
-	if (machine->nstates * 2 > machine->nbuckets)
-		make_buckets(machine, machine->nbuckets * 2);
-	return machine->nstates - 1;
+	pst_names_add(&machine->names, state->name, length, machine->nstates);
+	return machine->nstates++;
+}
+
+/* The index of the state whose name, or alias, stands at an offset; a new one if needed. */
+int
+pst_model_state(PstParser *parser, int offset, int length)
+{
+	const char *name = parser->text + offset;
+	int			target = pst_names_find(&parser->aliases, name, length);
+	int			state;
+
+	if (target >= 0)
+	{
+		name = parser->text + target;
+		length = pst_state_name_length(parser, target);
+	}
+	if (length > PST_MAX_NAME)
+	{
+		pst_parser_find(parser, PST_SEVERITY_ERROR, "name", offset,
+						psprintf("A name can have %d bytes.", PST_MAX_NAME), "name of state is too long");
+		length = pg_mbcliplen(name, length, PST_MAX_NAME);
+	}
+	state = pst_names_find(&parser->machine->names, name, length);
+	return state >= 0 ? state : add_state(parser, name, length, offset);
 }
 
 /* Adds a transition; the label's strings become the model's. */
@@ -129,10 +129,10 @@ pst_model_transition(PstParser *parser, int from, int to, const PstLabel *label,
 
 	CHECK_FOR_INTERRUPTS();
 	if (machine->ntransitions >= PST_MAX_TRANSITIONS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("machine has too many transitions"),
-				 errdetail("A machine can have %d transitions.", PST_MAX_TRANSITIONS)));
+	{
+		pst_parser_limit(parser, offset, "machine has too many transitions", "transitions", PST_MAX_TRANSITIONS);
+		return;
+	}
 	if (machine->ntransitions >= parser->transitions_room)
 	{
 		parser->transitions_room *= 2;
@@ -199,7 +199,12 @@ detect_syntax(PstParser *parser)
 	{
 		int			start = parser->at;
 
+		if (pst_at_keyword(parser, "flowchart") || pst_at_keyword(parser, "flowchart-elk") ||
+			pst_at_keyword(parser, "graph"))
+			syntax = PST_SYNTAX_FLOWCHART;
 		pst_skip_line(parser);
+		if (syntax != PST_SYNTAX_AUTO)
+			break;
 		if (begins_with(parser, start, "@startuml"))
 			syntax = PST_SYNTAX_PLANTUML;
 		else if (begins_with(parser, start, "stateDiagram"))
@@ -250,6 +255,7 @@ parse_text(PstParser *parser)
 	if (machine->syntax == PST_SYNTAX_AUTO)
 		machine->syntax = detect_syntax(parser);
 	parser->at = body;
+	parser->reading = true;
 	if (machine->syntax == PST_SYNTAX_FLOWCHART)
 		pst_flowchart_parse(parser);
 	else
@@ -263,12 +269,6 @@ pst_machine_parse(const char *definition, PstSyntax syntax, List **findings)
 	PstMachine *machine = palloc0(sizeof(PstMachine));
 	size_t		length = strlen(definition);
 
-	if (length > PST_MAX_DEFINITION)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("definition of machine is too long"),
-				 errdetail("It has %zu bytes; a definition can have %d.", length, PST_MAX_DEFINITION)));
-
 	machine->definition = pstrdup(definition);
 	machine->syntax = syntax;
 	parser.text = machine->definition;
@@ -278,9 +278,11 @@ pst_machine_parse(const char *definition, PstSyntax syntax, List **findings)
 	parser.transitions_room = 16;
 	machine->states = palloc(parser.states_room * sizeof(PstState));
 	machine->transitions = palloc(parser.transitions_room * sizeof(PstTransition));
-	make_buckets(machine, 32);
 
-	parse_text(&parser);
+	if (length > PST_MAX_DEFINITION)
+		pst_parser_limit(&parser, pg_mbcliplen(definition, parser.length, PST_MAX_DEFINITION), "definition of machine is too long", "bytes", PST_MAX_DEFINITION);
+	else
+		parse_text(&parser);
 	/* Of half a graph nothing can be said. */
 	if (!parser.failed)
 		pst_machine_complete(&parser);

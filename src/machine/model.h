@@ -15,6 +15,8 @@
 #include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 
+#include "machine/names.h"
+
 #define PST_STAR		(-1)	/* the pseudo-state * as a state's number */
 
 typedef enum PstSyntax
@@ -80,8 +82,7 @@ typedef struct PstMachine
 	 */
 	int			ntransitions;
 	PstTransition *transitions;
-	int			nbuckets;		/* a hash of the states' names: see pst_machine_state */
-	int		   *buckets;
+	PstNames	names;			/* of the states: see pst_machine_state */
 } PstMachine;
 
 typedef enum PstSeverity
@@ -98,8 +99,9 @@ typedef struct PstFinding
 	int			offset;
 	int			line;			/* from 1 */
 	int			column;			/* from 1, in characters */
+	char	   *excerpt;		/* the line, or what surrounds the place, and a caret below */
 	char	   *message;
-	char	   *hint;			/* or NULL */
+	char	   *hint;
 } PstFinding;
 
 /*
@@ -109,25 +111,23 @@ typedef struct PstFinding
 extern PstMachine *pst_machine_parse(const char *definition, PstSyntax syntax, List **findings);
 
 /* Raise a finding: errors as ERROR (22P02) and warnings as WARNING, with line, column, the line and a caret. */
-extern void pst_machine_report(const PstFinding *finding, const char *definition);
+extern void pst_machine_report(const PstFinding *finding);
 
 /* The index of a state by name, or -2 if there is none ("*" is PST_STAR). */
 extern int	pst_machine_state(const PstMachine *machine, const char *name);
 
 /*
  * The offset in the definition of the byte at a position of a snippet's text.
- * It is not simply a sum: #quot; in a label is one byte of the snippet.
+ * It is not simply a sum: #quot; in a label is one byte of the snippet.  Reads
+ * the definition from there on.
  */
 extern int	pst_snippet_place(const PstMachine *machine, const PstSnippet *snippet, int position);
 
-/*
- * "Line N, column M:", the line and a caret, for the DETAIL of an error at an
- * offset of a definition.
- */
-extern char *pst_machine_excerpt(const char *definition, int offset);
-
 /* "plain", "hard", "soft", "after", "every" */
 extern const char *pst_transition_kind_name(PstTransitionKind kind);
+
+/* Is it for an event to fire: neither the start, nor the end that a final state has by itself. */
+extern bool pst_transition_has_event(const PstTransition *transition);
 
 /* The name of a state by index; "*" for PST_STAR. */
 extern const char *pst_machine_state_name(const PstMachine *machine, int state);

@@ -26,6 +26,8 @@ pst_parser_find(PstParser *parser, PstSeverity severity, const char *code,
 	int			needed;
 
 	/* The first error is what makes the parser fail: it is never left out. */
+	if (parser->full)
+		return;
 	if (list_length(parser->findings) >= PST_MAX_FINDINGS &&
 		(severity != PST_SEVERITY_ERROR || parser->failed))
 		return;
@@ -47,11 +49,24 @@ pst_parser_find(PstParser *parser, PstSeverity severity, const char *code,
 	finding->offset = offset;
 	finding->line = list_length(parser->findings);
 	finding->message = pstrdup(message.data);
-	finding->hint = hint ? pstrdup(hint) : NULL;
+	finding->hint = pstrdup(hint);
 	parser->findings = lappend(parser->findings, finding);
 	if (severity == PST_SEVERITY_ERROR)
 		parser->failed = true;
 	pfree(message.data);
+}
+
+/* Notes that a limit is passed; nothing more is read. */
+void
+pst_parser_limit(PstParser *parser, int offset, const char *message, const char *what, int limit)
+{
+	/* the last finding may take the place of one that nobody reads */
+	parser->failed = false;
+	pst_parser_find(parser, PST_SEVERITY_ERROR, "limit", offset,
+					psprintf("It can have %d %s.", limit, what), "%s", message);
+	parser->failed = true;
+	parser->full = true;
+	parser->at = parser->length;
 }
 
 static int
@@ -65,11 +80,12 @@ compare_findings(const ListCell *a, const ListCell *b)
 	return left->line < right->line ? -1 : 1;
 }
 
-/* Sorts the findings by offset and gives them lines and columns, in one pass. */
+/* Sorts the findings by offset and gives them lines, columns and excerpts, in one pass. */
 void
 pst_parser_settle(PstParser *parser)
 {
 	const char *at = parser->text;
+	const char *shown = at;		/* where an excerpt of this place begins */
 	int			line = 1;
 	int			column = 1;
 	ListCell   *cell;
@@ -83,22 +99,25 @@ pst_parser_settle(PstParser *parser)
 		CHECK_FOR_INTERRUPTS();
 		while (at < place)
 		{
-			if (*at == '\n')
-			{
-				line++;
-				column = 0;
-			}
+			bool		ends = *at == '\n';
+
 			at += pg_mblen(at);
-			column++;
+			column = ends ? 1 : column + 1;
+			line += ends ? 1 : 0;
+			if (ends)
+				shown = at;
+			else if (column - 1 > PST_SHOWN_BEFORE)
+				shown += pg_mblen(shown);
 		}
 		finding->line = line;
 		finding->column = column;
+		finding->excerpt = pst_excerpt(shown, at, column - 1 > PST_SHOWN_BEFORE);
 	}
 }
 
 /* The next word or so from an offset on, for a message. */
 char *
-pst_excerpt(const PstParser *parser, int at)
+pst_next_word(const PstParser *parser, int at)
 {
 	int			end = at;
 
@@ -142,19 +161,25 @@ pst_name_length(const char *text, int at, int end)
 	return at - from;
 }
 
-/*
- * Takes the name of a state and returns its length, or 0.  As in finitomata,
- * it may end in ! or ?.
- */
+/* The length of the name of a state at an offset, or 0.  As in finitomata, it may end in ! or ?. */
 int
-pst_scan_state_name(PstParser *parser)
+pst_state_name_length(const PstParser *parser, int at)
 {
-	int			length = pst_name_length(parser->text, parser->at, parser->length);
-	int			after = parser->at + length;
+	int			length = pst_name_length(parser->text, at, parser->length);
+	int			after = at + length;
 
 	if (length > 0 && after < parser->length &&
 		(parser->text[after] == '!' || parser->text[after] == '?'))
 		length++;
+	return length;
+}
+
+/* Takes the name of a state and returns its length, or 0. */
+int
+pst_scan_state_name(PstParser *parser)
+{
+	int			length = pst_state_name_length(parser, parser->at);
+
 	parser->at += length;
 	return length;
 }
@@ -166,6 +191,63 @@ pst_skip_blanks(const char *text, int at, int end)
 	while (at < end && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r' || text[at] == '\f'))
 		at++;
 	return at;
+}
+
+/* Is there nothing but blanks between two offsets? */
+bool
+pst_is_blank(const PstParser *parser, int start, int end)
+{
+	return pst_skip_blanks(parser->text, start, end) >= end;
+}
+
+/* The comment of PlantUML's that a line ends with, between /' and '/; or the line's end. */
+static int
+find_comment(const char *text, int start, int end)
+{
+	int			close = end;
+
+	while (close > start && pst_skip_blanks(text, close - 1, close) == close)
+		close--;
+	if (close - 4 < start || text[close - 2] != '\'' || text[close - 1] != '/')
+		return end;
+	for (int at = close - 4; at >= start && (text[at] != '\'' || text[at + 1] != '/'); at--)
+	{
+		if (text[at] == '/' && text[at + 1] == '\'')
+			return at;
+	}
+	return end;
+}
+
+/* The offset of the end of the cursor's line; it is looked for once in each line. */
+int
+pst_line_end(PstParser *parser)
+{
+	const char *eol;
+
+	if (parser->line_end > 0 && parser->at >= parser->line_from && parser->at <= parser->line_end)
+		return parser->line_end;
+	eol = memchr(parser->text + parser->at, '\n', parser->length - parser->at);
+	parser->line_from = parser->at;
+	parser->line_end = eol ? (int) (eol - parser->text) : parser->length;
+	parser->comment = find_comment(parser->text, parser->line_from, parser->line_end);
+	return parser->line_end;
+}
+
+/* Past accDescr { ... }, which Mermaid lets span lines; false if it is none. */
+bool
+pst_skip_description(PstParser *parser)
+{
+	int			at;
+	const char *close;
+
+	if (!pst_looking_at(parser, "accDescr"))
+		return false;
+	at = pst_skip_blanks(parser->text, parser->at + strlen("accDescr"), parser->length);
+	if (parser->text[at] != '{')
+		return false;
+	close = memchr(parser->text + at, '}', parser->length - at);
+	parser->at = close ? (int) (close - parser->text) + 1 : parser->length;
+	return true;
 }
 
 /* Past the end of the current line. */
@@ -197,11 +279,10 @@ pst_at_keyword(const PstParser *parser, const char *word)
 	int			length = strlen(word);
 	int			after = parser->at + length;
 
-	if (!pst_looking_at(parser, word))
+	if (!pst_looking_at(parser, word) || pst_state_name_length(parser, parser->at) != length)
 		return false;
-	if (after < parser->length && (pst_is_name_byte(parser->text[after]) ||
-								   strchr("!?", parser->text[after]) != NULL))
-		return false;
+	if (after < parser->length && strchr("[({>@", parser->text[after]) != NULL)
+		return false;			/* the shape of a node called so */
 	after = pst_skip_blanks(parser->text, after, parser->length);
 	return after == parser->length || strchr("-=<,&:", parser->text[after]) == NULL;
 }
@@ -224,6 +305,15 @@ skip_past(PstParser *parser, const char *mark)
 	parser->at = close ? (int) (close - parser->text) + (int) strlen(mark) : parser->length;
 }
 
+/* At a comment that reaches to the end of its line, or at a fence of code? */
+static bool
+at_line_comment(const PstParser *parser)
+{
+	return pst_looking_at(parser, "%%") || pst_looking_at(parser, "'") || pst_looking_at(parser, "```") ||
+		(pst_looking_at(parser, "#") && parser->machine->syntax != PST_SYNTAX_FLOWCHART &&
+		 parser->machine->syntax != PST_SYNTAX_PLANTUML);
+}
+
 /*
  * Goes to the next statement: past blanks, empty lines, semicolons, comments of
  * all notations' kinds and code fences.  False at the text's end.
@@ -243,9 +333,12 @@ pst_skip_trivia(PstParser *parser)
 			skip_past(parser, "}%%");
 		else if (pst_looking_at(parser, "/'"))
 			skip_past(parser, "'/");
-		else if (pst_looking_at(parser, "%%") || pst_looking_at(parser, "'") ||
-				 pst_looking_at(parser, "```"))
+		else if (at_line_comment(parser))
+		{
+			if (parser->reading)
+				pst_alias_read(parser);
 			pst_skip_line(parser);
+		}
 		else
 			return true;
 	}

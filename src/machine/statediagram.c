@@ -19,17 +19,8 @@ static bool
 unexpected(PstParser *parser, const char *expected)
 {
 	pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at, EDGE_HINT,
-					"expected %s at %s", expected, pst_excerpt(parser, parser->at));
+					"expected %s at %s", expected, pst_next_word(parser, parser->at));
 	return false;
-}
-
-/* The offset of the end of the cursor's line. */
-static int
-line_end(const PstParser *parser)
-{
-	const char *eol = memchr(parser->text + parser->at, '\n', parser->length - parser->at);
-
-	return eol ? (int) (eol - parser->text) : parser->length;
 }
 
 /* Past :::class, which only concerns looks. */
@@ -40,6 +31,15 @@ skip_class(PstParser *parser)
 		return;
 	parser->at += 3;
 	parser->at += pst_name_length(parser->text, parser->at, parser->length);
+}
+
+static bool
+refuse_pseudo_state(PstParser *parser, const char *mark)
+{
+	pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at,
+					"Draw the transitions from state to state, with guards where there is a choice.",
+					"pseudo-state %s is not supported", mark);
+	return false;
 }
 
 /* A state's name or [*]; its index goes to the list. */
@@ -56,12 +56,16 @@ parse_node(PstParser *parser, List **nodes)
 		return true;
 	}
 	length = pst_scan_state_name(parser);
+	if (pst_looking_at(parser, "[H"))
+		return refuse_pseudo_state(parser, pst_looking_at(parser, "[H*]") ? "[H*]" : "[H]");
 	if (length > 0)
 	{
 		*nodes = lappend_int(*nodes, pst_model_state(parser, start, length));
 		skip_class(parser);
 		return true;
 	}
+	if (pst_looking_at(parser, "=="))
+		return refuse_pseudo_state(parser, "==");
 	if (pst_peek(parser, 0) != '"')
 		return unexpected(parser, "a state");
 	pst_parser_find(parser, PST_SEVERITY_ERROR, "name", start,
@@ -88,6 +92,13 @@ parse_nodes(PstParser *parser, List **nodes)
 	}
 }
 
+/* What an arrow says besides that there is one. */
+typedef struct Arrow
+{
+	bool		reverse;		/* it points to what stands before it */
+	bool		hidden;			/* it only arranges the states */
+} Arrow;
+
 /* Is it a direction of PlantUML's arrows, as in -left->? */
 static bool
 is_direction(const char *word, int length)
@@ -104,39 +115,61 @@ is_direction(const char *word, int length)
 	return false;
 }
 
-/* -->, ->, -up->, -[#red,dashed]->; moves past it, or not at all. */
-static bool
-accept_arrow(PstParser *parser)
+/* Past the shaft of an arrow: dashes, directions, [styles].  -1 if there is none. */
+static int
+skip_shaft(const PstParser *parser, int at, int end, bool *hidden)
 {
-	int			end = line_end(parser);
-	int			at = parser->at;
+	int			start = at;
 
-	if (pst_peek(parser, 0) != '-')
-		return false;
-	while (at < end && parser->text[at] != '>')
+	while (at < end)
 	{
 		int			length = 0;
 
 		while (at + length < end && parser->text[at + length] >= 'a' && parser->text[at + length] <= 'z')
 			length++;
-		if (length > 0 && is_direction(parser->text + at, length))
+		if (length > 0 && at > start && is_direction(parser->text + at, length))
 			at += length;
 		else if (parser->text[at] == '-')
 			at++;
-		else if (parser->text[at] == '[')
+		else if (parser->text[at] == '[' && at > start)
 		{
 			const char *close = memchr(parser->text + at, ']', end - at);
 
 			if (close == NULL)
-				return false;
+				return -1;
+			*hidden |= (int) (close - parser->text) - at == 7 && strncmp(parser->text + at, "[hidden", 7) == 0;
 			at = (int) (close - parser->text) + 1;
 		}
 		else
-			return false;
+			break;
 	}
-	if (at >= end || parser->text[at - 1] != '-')
+	return at > start && parser->text[at - 1] == '-' ? at : -1;
+}
+
+/* -->, ->, -up->, -[#red,dashed]->, x->, -->o, <--; moves past it, or not at all. */
+static bool
+accept_arrow(PstParser *parser, Arrow *arrow)
+{
+	int			end = pst_line_end(parser);
+	int			at = parser->at;
+
+	memset(arrow, 0, sizeof(*arrow));
+	arrow->reverse = pst_peek(parser, 0) == '<';
+	if (arrow->reverse || (pst_peek(parser, 0) == 'x' && pst_peek(parser, 1) == '-'))
+		at++;
+	at = skip_shaft(parser, at, end, &arrow->hidden);
+	if (at < 0)
 		return false;
-	parser->at = at + 1;
+	if (!arrow->reverse)
+	{
+		if (at >= end || parser->text[at] != '>')
+			return false;
+		at++;
+		if (at + 1 < end && parser->text[at] == 'o' && strchr(" \t", parser->text[at + 1]) != NULL &&
+			pst_name_length(parser->text, pst_skip_blanks(parser->text, at + 1, end), end) > 0)
+			at++;
+	}
+	parser->at = at;
 	return true;
 }
 
@@ -147,17 +180,18 @@ code_length(const PstParser *parser)
 	char		decoded[PST_ENTITY_ROOM];
 	int			length;
 
-	if (parser->machine->syntax == PST_SYNTAX_PLANTUML)
-		return 0;
-	return pst_entity_decode(parser->text, parser->at, parser->length, decoded, &length);
+	return pst_entity_decode(parser->machine->syntax, parser->text, parser->at, parser->length, decoded, &length);
 }
 
-/* At a comment of Mermaid's, with a blank before it? */
+/* At a comment, with a blank before it? */
 static bool
 at_comment(const PstParser *parser)
 {
-	return parser->machine->syntax != PST_SYNTAX_PLANTUML && pst_looking_at(parser, "%%") &&
-		strchr(" \t", parser->text[parser->at - 1]) != NULL;
+	if (strchr(" \t", parser->text[parser->at - 1]) == NULL)
+		return false;
+	if (parser->machine->syntax == PST_SYNTAX_PLANTUML)
+		return parser->at == parser->comment;
+	return pst_looking_at(parser, "%%");
 }
 
 /*
@@ -167,7 +201,7 @@ at_comment(const PstParser *parser)
 static void
 skip_sql_text(PstParser *parser)
 {
-	int			end = line_end(parser);
+	int			end = pst_line_end(parser);
 	int			depth = 0;
 
 	while (parser->at < end)
@@ -192,20 +226,13 @@ skip_sql_text(PstParser *parser)
 	parser->at = end;
 }
 
-/* Is there anything but blanks between two offsets? */
-static bool
-is_blank(const PstParser *parser, int start, int end)
-{
-	return pst_skip_blanks(parser->text, start, end) >= end;
-}
-
 /* Adds the transitions of a statement; without a label only those of * have an event. */
 static bool
 add_transitions(PstParser *parser, List *from, List *to, const PstLabel *label, int offset, int after)
 {
-	for (int i = 0; i < list_length(from); i++)
+	for (int i = 0; i < list_length(from) && !parser->full; i++)
 	{
-		for (int j = 0; j < list_length(to); j++)
+		for (int j = 0; j < list_length(to) && !parser->full; j++)
 		{
 			int			source = list_nth_int(from, i);
 			int			target = list_nth_int(to, j);
@@ -228,9 +255,45 @@ add_transitions(PstParser *parser, List *from, List *to, const PstLabel *label, 
 	return true;
 }
 
+/* Past <<stereotypes>>, #colours and [[links]], which only concern looks. */
+static void
+skip_decoration(PstParser *parser)
+{
+	for (;;)
+	{
+		bool		link;
+
+		pst_blanks(parser);
+		skip_class(parser);
+		link = pst_looking_at(parser, "[[");
+		if (!link && !pst_looking_at(parser, "<<") && pst_peek(parser, 0) != '#')
+			return;
+		/* a ; may be part of a colour */
+		while (parser->at < parser->length && pst_peek(parser, 0) != '\n' &&
+			   (link || strchr(" \t\r{", pst_peek(parser, 0)) == NULL))
+		{
+			if (link && pst_looking_at(parser, "]]"))
+			{
+				parser->at += 2;
+				break;
+			}
+			parser->at++;
+		}
+		pst_blanks(parser);
+	}
+}
+
+/* At the end of a statement, or at a comment of PlantUML's before it? */
+static bool
+at_end(PstParser *parser)
+{
+	pst_line_end(parser);
+	return pst_at_statement_end(parser) || at_comment(parser);
+}
+
 /* What follows the sources and the arrow: targets : label */
 static bool
-parse_transition(PstParser *parser, List *from, int offset)
+parse_transition(PstParser *parser, List *from, const Arrow *arrow, int offset)
 {
 	List	   *to;
 	PstLabel	label;
@@ -239,21 +302,24 @@ parse_transition(PstParser *parser, List *from, int offset)
 	bool		has_label = false;
 	bool		good = true;
 
+	pst_blanks(parser);
 	if (!parse_nodes(parser, &to))
 		return false;
 	after = parser->at;
+	skip_decoration(parser);
 	if (pst_peek(parser, 0) == ':')
 	{
 		start = ++parser->at;
 		skip_sql_text(parser);
-		has_label = !is_blank(parser, start, parser->at);
-		if (has_label)
+		has_label = !pst_is_blank(parser, start, parser->at);
+		if (has_label && !arrow->hidden)
 			good = pst_label_parse(parser, start, parser->at, &label);
 	}
-	if (good)
-		good = add_transitions(parser, from, to, has_label ? &label : NULL, offset, after);
+	if (good && !arrow->hidden)
+		good = add_transitions(parser, arrow->reverse ? to : from, arrow->reverse ? from : to,
+							   has_label ? &label : NULL, offset, after);
 	list_free(to);
-	if (!pst_at_statement_end(parser))
+	if (!at_end(parser))
 		return unexpected(parser, "the end of the line");
 	return true;
 }
@@ -305,7 +371,7 @@ parse_description(PstParser *parser, int state)
 		return true;
 	}
 	if (slot->text != NULL)
-		pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", start, NULL,
+		pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", start, "Join the two in one list.",
 						"repeated %.*s action of state \"%s\"", length, parser->text + start,
 						parser->machine->states[state].name);
 	start += length;
@@ -313,39 +379,35 @@ parse_description(PstParser *parser, int state)
 	return pst_action_parse(parser, start, parser->at, slot);
 }
 
+/* Does a stereotype say that it is no state? */
+static const char *
+pseudo_state(const PstParser *parser)
+{
+	static const char *const known[] = {
+		"<<choice>>", "<<fork>>", "<<join>>", "<<history>>", "<<history*>>", "<<start>>", "<<end>>",
+		"<<entryPoint>>", "<<exitPoint>>", "<<inputPin>>", "<<outputPin>>", "<<expansionInput>>",
+		"<<expansionOutput>>", "[[choice]]", "[[fork]]", "[[join]]"
+	};
+
+	for (int i = 0; i < (int) lengthof(known); i++)
+	{
+		if (pst_looking_at(parser, known[i]))
+			return known[i];
+	}
+	return NULL;
+}
+
 /* What may follow a state's declaration: <<stereotype>>, #color, {, : text */
 static bool
 parse_declared(PstParser *parser, int state)
 {
-	static const char *const known[] = {
-		"<<choice>>", "<<fork>>", "<<join>>", "<<history>>", "<<history*>>", "<<start>>", "<<end>>",
-		"[[choice]]", "[[fork]]", "[[join]]"
-	};
-
-	for (;;)
-	{
-		int			start = parser->at;
-
-		pst_blanks(parser);
-		skip_class(parser);
-		for (int i = 0; i < (int) lengthof(known); i++)
-		{
-			if (!pst_looking_at(parser, known[i]))
-				continue;
-			pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at,
-							"Draw the transitions from state to state, with guards where there is a choice.",
-							"pseudo-state %s is not supported", known[i]);
-			return false;
-		}
-		if (pst_looking_at(parser, "<<") || pst_peek(parser, 0) == '#')
-		{
-			while (!pst_at_statement_end(parser) && strchr(" \t{", pst_peek(parser, 0)) == NULL)
-				parser->at++;
-		}
-		if (parser->at == start)
-			break;
-	}
-	if (pst_peek(parser, 0) == '{')
+	pst_blanks(parser);
+	skip_class(parser);
+	pst_blanks(parser);
+	if (pseudo_state(parser) != NULL)
+		return refuse_pseudo_state(parser, pseudo_state(parser));
+	skip_decoration(parser);
+	if (pst_peek(parser, 0) == '{' || pst_at_keyword(parser, "begin"))
 	{
 		pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at,
 						"Draw its inner states beside the others.", "nested states are not supported");
@@ -353,7 +415,7 @@ parse_declared(PstParser *parser, int state)
 	}
 	if (pst_peek(parser, 0) == ':')
 		return parse_description(parser, state);
-	if (!pst_at_statement_end(parser))
+	if (!at_end(parser))
 		return unexpected(parser, "the end of the line");
 	return true;
 }
@@ -362,7 +424,7 @@ parse_declared(PstParser *parser, int state)
 static bool
 skip_string(PstParser *parser)
 {
-	int			end = line_end(parser);
+	int			end = pst_line_end(parser);
 	const char *close;
 
 	if (pst_peek(parser, 0) != '"')
@@ -371,6 +433,20 @@ skip_string(PstParser *parser)
 	if (close == NULL)
 		return false;
 	parser->at = (int) (close - parser->text) + 1;
+	return true;
+}
+
+/* A name in quotes, which PlantUML takes where a state is declared; false if it is none. */
+static bool
+parse_quoted_name(PstParser *parser, List **nodes)
+{
+	int			start = parser->at + 1;
+	int			length = pst_peek(parser, 0) == '"' ? pst_state_name_length(parser, start) : 0;
+
+	if (length == 0 || pst_peek(parser, 1 + length) != '"')
+		return false;
+	*nodes = lappend_int(*nodes, pst_model_state(parser, start, length));
+	parser->at = Max(parser->at, start + length + 1);
 	return true;
 }
 
@@ -387,15 +463,15 @@ parse_declaration(PstParser *parser)
 	if (skip_string(parser))
 	{
 		pst_blanks(parser);
-		if (!pst_at_keyword(parser, "as"))
+		if (pst_at_keyword(parser, "as"))
 		{
-			parser->at = start;
-			return parse_node(parser, &nodes);
+			parser->at += strlen("as");
+			pst_blanks(parser);
 		}
-		parser->at += strlen("as");
-		pst_blanks(parser);
+		else
+			parser->at = start;
 	}
-	if (!parse_node(parser, &nodes))
+	if (!parse_quoted_name(parser, &nodes) && !parse_node(parser, &nodes))
 		return false;
 	pst_blanks(parser);
 	if (pst_at_keyword(parser, "as"))
@@ -413,14 +489,15 @@ parse_statement(PstParser *parser)
 {
 	List	   *from;
 	int			offset = parser->at;
+	Arrow		arrow;
 	bool		good;
 
 	if (pst_at_keyword(parser, "state"))
 		return parse_declaration(parser);
 	if (!parse_nodes(parser, &from))
 		return false;
-	if (accept_arrow(parser))
-		good = parse_transition(parser, from, offset);
+	if (accept_arrow(parser, &arrow))
+		good = parse_transition(parser, from, &arrow, offset);
 	else if (list_length(from) == 1)
 		good = parse_declared(parser, linitial_int(from));
 	else
@@ -429,111 +506,11 @@ parse_statement(PstParser *parser)
 	return good;
 }
 
-/* Past the lines of a block up to the one that begins with a mark. */
-static void
-skip_block(PstParser *parser, const char *mark, const char *other_mark)
-{
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		pst_skip_line(parser);
-		pst_blanks(parser);
-	} while (parser->at < parser->length &&
-			 !pst_looking_at(parser, mark) && !pst_looking_at(parser, other_mark));
-	pst_skip_line(parser);
-}
-
-/* Past a line, and past the block that it opens with a { at its end. */
-static void
-skip_braced(PstParser *parser)
-{
-	int			end = line_end(parser);
-
-	while (end > parser->at && strchr(" \t\r", parser->text[end - 1]) != NULL)
-		end--;
-	if (end > parser->at && parser->text[end - 1] == '{')
-		skip_block(parser, "}", "}");
-	else
-		pst_skip_line(parser);
-}
-
-/*
- * Past notes, titles and the like.  They reach over lines if nothing is said
- * on the first.
- */
-static bool
-skip_words(PstParser *parser)
-{
-	static const char *const words[] = {"note", "title", "legend", "header", "footer", "caption"};
-
-	for (int i = 0; i < (int) lengthof(words); i++)
-	{
-		bool		one_line;
-		int			end = line_end(parser);
-		int			at = parser->at + strlen(words[i]);
-
-		if (!pst_at_keyword(parser, words[i]))
-			continue;
-		if (i == 0)				/* note left of a : words; note "words" as n */
-			one_line = memchr(parser->text + at, ':', end - at) != NULL ||
-				parser->text[pst_skip_blanks(parser->text, at, end)] == '"';
-		else
-			one_line = i != 2 && !is_blank(parser, at, end);
-		if (one_line)
-			pst_skip_line(parser);
-		else
-			skip_block(parser, psprintf("end %s", words[i]), psprintf("end%s", words[i]));
-		return true;
-	}
-	return false;
-}
-
-/* A line that says nothing about states: headers, looks. */
-static bool
-skip_other_line(PstParser *parser)
-{
-	static const char *const words[] = {
-		"stateDiagram-v2", "stateDiagram", "direction", "hide", "show", "remove", "scale", "skinparam", "skin",
-		"left", "top", "classDef", "class", "style", "click", "accTitle", "accDescr", "mainframe", "allow_mixing", "set"
-	};
-
-	if (pst_looking_at(parser, "@enduml"))
-	{
-		parser->at = parser->length;
-		return true;
-	}
-	if (pst_looking_at(parser, "<style>"))
-	{
-		skip_block(parser, "</style>", "</style>");
-		return true;
-	}
-	if (pst_looking_at(parser, "@startuml") || pst_looking_at(parser, "!") ||
-		pst_looking_at(parser, "accTitle:") || pst_looking_at(parser, "accDescr:"))
-	{
-		pst_skip_line(parser);
-		return true;
-	}
-	for (int i = 0; i < (int) lengthof(words); i++)
-	{
-		if (!pst_at_keyword(parser, words[i]))
-			continue;
-		if (i < 3)				/* a ; and a statement may follow */
-		{
-			while (!pst_at_statement_end(parser))
-				parser->at++;
-		}
-		else
-			skip_braced(parser);
-		return true;
-	}
-	return skip_words(parser);
-}
-
 /* The marks of regions, which are refused, and the end of a nested state, which was. */
 static bool
 refuse_region(PstParser *parser)
 {
-	int			end = line_end(parser);
+	int			end = pst_line_end(parser);
 
 	if (pst_peek(parser, 0) == '}')
 	{
@@ -543,7 +520,7 @@ refuse_region(PstParser *parser)
 		return true;
 	}
 	if ((!pst_looking_at(parser, "--") && !pst_looking_at(parser, "||")) ||
-		!is_blank(parser, parser->at + 2, end))
+		!pst_is_blank(parser, parser->at + 2, end))
 		return false;
 	pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->at,
 					"Make a machine of each region.", "concurrent regions are not supported");
@@ -556,7 +533,7 @@ pst_statediagram_parse(PstParser *parser)
 {
 	while (pst_skip_trivia(parser))
 	{
-		if (skip_other_line(parser) || refuse_region(parser))
+		if (pst_statediagram_skip(parser) || refuse_region(parser))
 			continue;
 		if (!parse_statement(parser))
 			pst_skip_line(parser);

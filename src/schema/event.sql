@@ -35,10 +35,11 @@ CREATE TABLE persistomata.ring (
 	turned_at timestamptz NOT NULL DEFAULT now(),
 	first_cut bigint NOT NULL DEFAULT 0,
 	last_cut  bigint,
-	closed_at timestamptz
+	closed_at timestamptz,
+	emptied_to timestamptz
 );
 COMMENT ON TABLE persistomata.ring IS
-'when each slot became current (a turn of 0 is an empty slot), the last cut before that, and, once no writer of it is left, the last cut that can hold its rows';
+'when each slot became current (a turn of 0 is an empty slot), the last cut before that, and, once no writer of it is left, the last cut that can hold its rows; events up to emptied_to were in it when it was emptied last';
 
 DO $$
 BEGIN

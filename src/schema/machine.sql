@@ -7,7 +7,8 @@ CREATE TABLE persistomata.machine_version (
 	syntax      text NOT NULL,
 	definition  text NOT NULL,
 	entry_state text NOT NULL,
-	owner       regrole NOT NULL,
+	-- by name, as pg_dump has owners: it can be restored where the role does not exist
+	owner       name NOT NULL,
 	created_at  timestamptz NOT NULL DEFAULT now(),
 	dropped_at  timestamptz
 );
@@ -32,14 +33,14 @@ COMMENT ON FUNCTION persistomata.drop_machine(text) IS
 'drops a machine with all its versions, unless a table is attached to one';
 
 CREATE FUNCTION persistomata.validate(definition text, syntax text DEFAULT 'auto')
-RETURNS TABLE (severity text, code text, line int, "column" int, message text)
+RETURNS TABLE (severity text, code text, line int, "column" int, message text, hint text, excerpt text)
 AS 'MODULE_PATHNAME', 'pst_validate'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
 COMMENT ON FUNCTION persistomata.validate(text, text) IS
-'says all that is wrong with a definition';
+'says all that is wrong with a definition, where, and what to do';
 
 CREATE FUNCTION persistomata.definition_states(definition text, syntax text)
-RETURNS TABLE (state text, is_entry bool, is_final bool)
+RETURNS TABLE (state text, is_entry bool, is_final bool, entry_action text, exit_action text)
 AS 'MODULE_PATHNAME', 'pst_definition_states'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
 COMMENT ON FUNCTION persistomata.definition_states(text, text) IS

@@ -5,9 +5,10 @@ CREATE TABLE persistomata.timer_entry (
 	binding    int NOT NULL,
 	key        text NOT NULL,
 	event      text NOT NULL,
-	state      text NOT NULL,
+	state      text,
 	due_at     timestamptz NOT NULL,
 	every      interval,
+	args       jsonb,
 	tries      int NOT NULL DEFAULT 0,
 	last_error text,
 	parked     boolean NOT NULL DEFAULT false
@@ -15,7 +16,7 @@ CREATE TABLE persistomata.timer_entry (
 CREATE INDEX ON persistomata.timer_entry (due_at) WHERE NOT parked;
 CREATE INDEX ON persistomata.timer_entry (binding, key);
 COMMENT ON TABLE persistomata.timer_entry IS
-'time events that are armed; parked ones have failed too often';
+'time events that are armed, and delayed events, which have no state; parked ones have failed too often';
 SELECT pg_catalog.pg_extension_config_dump('persistomata.timer_entry', '');
 SELECT pg_catalog.pg_extension_config_dump('persistomata.timer_entry_id_seq', '');
 
@@ -36,12 +37,23 @@ COMMENT ON TABLE persistomata.idempotency IS
 'outcomes of events that were sent with an idempotency key; sent is the event as it was asked for';
 SELECT pg_catalog.pg_extension_config_dump('persistomata.idempotency', '');
 
-CREATE VIEW persistomata.timer AS
-SELECT t.id, b.relid AS fsm, t.key, t.event, t.due_at, t.tries, t.last_error
+CREATE VIEW persistomata.timer WITH (security_barrier) AS
+SELECT t.id, b.relid AS fsm, t.key, t.event,
+	   CASE WHEN t.parked THEN 'infinity'::timestamptz ELSE t.due_at END AS due_at, t.tries, t.last_error
   FROM persistomata.timer_entry t
-  JOIN persistomata.binding b ON b.id OPERATOR(pg_catalog.=) t.binding;
+  JOIN persistomata.binding b ON b.id OPERATOR(pg_catalog.=) t.binding
+ WHERE pg_catalog.has_table_privilege(b.relid::pg_catalog.oid, 'SELECT')
+   AND NOT pg_catalog.row_security_active(b.relid::pg_catalog.oid);
 COMMENT ON VIEW persistomata.timer IS
-'time events that are armed, with the tries and the last error of failing ones';
+'timers of the tables that one may read; one that failed too often is due at infinity until the table''s owner sets another time';
+GRANT SELECT, UPDATE, DELETE ON persistomata.timer TO PUBLIC;
+
+CREATE FUNCTION persistomata.change_timer() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_change_timer';
+COMMENT ON FUNCTION persistomata.change_timer() IS
+'trigger of the view timer: lets the owner of a table change when a timer is due, or delete it';
+CREATE TRIGGER change_timer INSTEAD OF UPDATE OR DELETE ON persistomata.timer
+FOR EACH ROW EXECUTE FUNCTION persistomata.change_timer();
 
 CREATE FUNCTION persistomata.fire(
 	fsm             regclass,
@@ -189,3 +201,33 @@ RETURNS SETOF persistomata.outcome
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_fire_many';
 COMMENT ON FUNCTION persistomata.fire_many(regclass, text[], text, jsonb) IS
 'sends an event to many instances, locked in the order of their keys; one outcome per key, in the order given';
+
+CREATE FUNCTION persistomata.fire_at(fsm regclass, key text, event text, at timestamptz, args jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_fire_at_text';
+COMMENT ON FUNCTION persistomata.fire_at(regclass, text, text, timestamptz, jsonb) IS
+'sends an event later, as the table''s owner, whatever state the instance is in then; returns the timer''s id';
+
+CREATE FUNCTION persistomata.fire_at(fsm regclass, key bigint, event text, at timestamptz, args jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_fire_at_bigint';
+COMMENT ON FUNCTION persistomata.fire_at(regclass, bigint, text, timestamptz, jsonb) IS
+'sends an event later, as the table''s owner, whatever state the instance is in then; returns the timer''s id';
+
+CREATE FUNCTION persistomata.fire_at(fsm regclass, key uuid, event text, at timestamptz, args jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_fire_at_uuid';
+COMMENT ON FUNCTION persistomata.fire_at(regclass, uuid, text, timestamptz, jsonb) IS
+'sends an event later, as the table''s owner, whatever state the instance is in then; returns the timer''s id';
+
+CREATE FUNCTION persistomata.cancel_timer(id bigint) RETURNS boolean
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_cancel_timer';
+COMMENT ON FUNCTION persistomata.cancel_timer(bigint) IS
+'removes a timer; false if there is none';
+
+CREATE FUNCTION persistomata.upgrade(fsm regclass, version int, state_map jsonb DEFAULT '{}', dry_run boolean DEFAULT false,
+	OUT problem text, OUT state text, OUT event text, OUT instances bigint, OUT detail text)
+RETURNS SETOF record
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_upgrade';
+COMMENT ON FUNCTION persistomata.upgrade(regclass, int, jsonb, boolean) IS
+'moves a table and its instances to another version of its machine; the dry run says what would not fit';

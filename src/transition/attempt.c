@@ -22,7 +22,7 @@ is_not_ours(int sqlerrcode)
 }
 
 ErrorData *
-pst_attempt(PstWork work, void *arg, bool keep)
+pst_attempt_any(PstWork work, void *arg, bool keep)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -48,6 +48,14 @@ pst_attempt(PstWork work, void *arg, bool keep)
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
 	CurrentResourceOwner = owner;
+	return error;
+}
+
+ErrorData *
+pst_attempt(PstWork work, void *arg, bool keep)
+{
+	ErrorData  *error = pst_attempt_any(work, arg, keep);
+
 	if (error && is_not_ours(error->sqlerrcode))
 		ReThrowError(error);
 	return error;

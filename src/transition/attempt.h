@@ -18,4 +18,7 @@ typedef void (*PstWork) (void *arg);
  */
 extern ErrorData *pst_attempt(PstWork work, void *arg, bool keep);
 
+/* The same for whoever answers for all errors: none is thrown again. */
+extern ErrorData *pst_attempt_any(PstWork work, void *arg, bool keep);
+
 #endif							/* PST_ATTEMPT_H */

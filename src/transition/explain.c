@@ -8,12 +8,12 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "transition/attempt.h"
 #include "transition/fire.h"
+#include "transition/instance.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -26,69 +26,6 @@ PG_FUNCTION_INFO_V1(pst_explain_uuid);
 PG_FUNCTION_INFO_V1(pst_can_text);
 PG_FUNCTION_INFO_V1(pst_can_bigint);
 PG_FUNCTION_INFO_V1(pst_can_uuid);
-
-/* ---- the row ---- */
-
-/* SELECT its columns FROM t WHERE key = $1 */
-static char *
-row_query(PstFsm *fsm, Relation rel, Oid *types)
-{
-	StringInfoData sql;
-	const char *separator = "SELECT ";
-
-	initStringInfo(&sql);
-	for (int i = 0; i < fsm->desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(fsm->desc, i);
-
-		if (att->attisdropped)
-			continue;
-		appendStringInfo(&sql, "%s%s", separator, quote_identifier(NameStr(att->attname)));
-		separator = ", ";
-	}
-	appendStringInfo(&sql, " FROM %s WHERE %s",
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												RelationGetRelationName(rel)),
-					 pst_key_condition(fsm, types));
-	return sql.data;
-}
-
-/* The first row of SPI's result, as a tuple of the table. */
-static HeapTuple
-table_tuple(PstFsm *fsm)
-{
-	Datum	   *values = palloc0(sizeof(Datum) * fsm->desc->natts);
-	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
-	int			column = 0;
-
-	memset(nulls, true, sizeof(bool) * fsm->desc->natts);
-	for (int i = 0; i < fsm->desc->natts; i++)
-		if (!TupleDescAttr(fsm->desc, i)->attisdropped)
-			values[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++column, &nulls[i]);
-	return heap_form_tuple(fsm->desc, values, nulls);
-}
-
-static HeapTuple
-read_row(PstFsm *fsm, Relation rel, const char *key)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	Oid		   *types = palloc(sizeof(Oid) * fsm->nkeys);
-	char	   *sql = row_query(fsm, rel, types);
-	Datum	   *values = pst_key_datums(fsm, key);
-	HeapTuple	result = NULL;
-
-	SPI_connect();
-	SPI_execute_with_args(sql, fsm->nkeys, types, values, NULL, false, 1);
-	if (SPI_processed > 0)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(cxt);
-
-		result = table_tuple(fsm);
-		MemoryContextSwitchTo(spi);
-	}
-	SPI_finish();
-	return result;
-}
 
 /* ---- guards ---- */
 
@@ -153,7 +90,7 @@ open_instance(FunctionCallInfo fcinfo, const char *key, int args, PstMove *move,
 						get_func_name(fcinfo->flinfo->fn_oid))));
 	fsm = pst_fsm_open(PG_GETARG_OID(0), AccessShareLock, rel);
 	key = pst_normal_key(fsm, key);
-	tuple = read_row(fsm, *rel, key);
+	tuple = pst_instance_read(fsm, *rel, key);
 	if (tuple == NULL)
 	{
 		pst_refuse(&refusal, PST_NO_INSTANCE, "\"%s\" has no instance %s", fsm->name, key);

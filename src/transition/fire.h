@@ -19,10 +19,10 @@ typedef struct PstFiring
 {
 	PstFsm	   *fsm;			/* of the table that fire() was called for */
 	const char *key;			/* as printed */
+	Datum	   *key_parts;		/* the same, parsed; NULL: not yet */
 	PstSignal	signal;
 	Datum		args;			/* jsonb */
 	bool		args_null;
-	int64		timer_id;		/* not 0: only if this timer is still armed */
 	const char *idempotency_key;	/* or NULL */
 	const char *reason;			/* not NULL: the owner's override to signal.to_state */
 	bool		keeps_row;		/* wanted: row and row_fsm */
@@ -54,6 +54,9 @@ extern void pst_fire(PstFiring *firing);
  * instance's own (serialization, resources, cancellation, ...) are thrown.
  */
 extern void pst_try_fire(PstFiring *firing);
+
+/* Throws unless the caller may write the state column. */
+extern void pst_check_right_to_fire(const PstFsm *fsm, Relation rel);
 
 /* A key as it is printed, so that it can be compared with a row's. */
 extern char *pst_normal_key(PstFsm *fsm, const char *key);

@@ -296,7 +296,7 @@ begin(Run *run, PstParcel *parcel)
 
 /* After the commit: on to the next, or wait. */
 static void
-conclude(const Run *run, PstParcel *parcel)
+conclude(PstSinkWorker *worker, const Run *run, PstParcel *parcel)
 {
 	PstOutlet  *outlet = parcel->outlet;
 	bool		all = run->done == run->nevents;
@@ -306,7 +306,7 @@ conclude(const Run *run, PstParcel *parcel)
 	{
 		outlet->failures = 0;
 		if (parcel->letters == NULL)
-			pst_note_latencies(parcel, run->done);
+			pst_note_latencies(worker, parcel, run->done);
 		pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 	}
 	else
@@ -344,5 +344,5 @@ pst_embedded_run(PstSinkWorker *worker, PstParcel *parcel)
 		SPI_finish();
 	}
 	pst_work_end();
-	conclude(&run, parcel);
+	conclude(worker, &run, parcel);
 }

@@ -128,13 +128,32 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
 		worker->unacked_since = GetCurrentTimestamp();
 }
 
+/*
+ * From commit to acknowledgement.  An event occurs before its commit, perhaps
+ * long before; it was committed before its cut, and not before the first commit
+ * that the cut was made for.
+ */
 void
-pst_note_latencies(const PstParcel *parcel, int nevents)
+pst_note_latencies(const PstSinkWorker *worker, const PstParcel *parcel, int nevents)
 {
 	int64		now = GetCurrentTimestamp() + UNIX_EPOCH_US;
+	int64		stream_ms = 0;
+	int64		earliest = 0;
 
 	for (int i = 0; i < nevents; i++)
-		pst_stat_latency(parcel->outlet->stat, now - parcel->batch.events[i].occurred_at);
+	{
+		const PstEvent *event = &parcel->batch.events[i];
+
+		if (event->stream_ms != stream_ms)
+		{
+			int64		cut_ms = event->stream_ms - parcel->outlet->cursor.shift_ms;
+			TimestampTz noted = pst_noted_commits(worker->scheduler, cut_ms);
+
+			stream_ms = event->stream_ms;
+			earliest = noted != 0 ? noted + UNIX_EPOCH_US : cut_ms * 1000;
+		}
+		pst_stat_latency(parcel->outlet->stat, now - Max(event->occurred_at, earliest));
+	}
 }
 
 /* In our words and the sink's. */
@@ -199,7 +218,7 @@ settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally
 	move_cursor(worker, parcel, parcel->shipment.to_position);
 	if (tally->rejected > 0)
 		write_dead_letters(sink, parcel);
-	pst_note_latencies(parcel, parcel->shipment.nevents);
+	pst_note_latencies(worker, parcel, parcel->shipment.nevents);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
 	parcel->in_doubt_since = 0;
 	pst_parcel_drop(parcel);
