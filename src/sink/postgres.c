@@ -9,7 +9,8 @@
  *
  * Options.  Server: host, hostaddr, port, dbname, sslmode, sslrootcert,
  * connect_timeout and request_timeout (ms), max_rows, max_bytes.  User mapping:
- * user, password.  Route: mode; function and lock_timeout (ms) of "call";
+ * user, password.  Route: mode; function, timeout
+ * and lock_timeout (ms) of "call";
  * channel (a template) of "notify"; table and create_table of "table".
  */
 #include "postgres.h"
@@ -37,6 +38,7 @@ static const PstOptionDef postgres_options[] = {
 	{"password", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"mode", PST_OPTION_ROUTE, PST_OPTION_ENUM, "call", 0, 0, "call|notify|table"},
 	{"function", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"timeout", PST_OPTION_ROUTE, PST_OPTION_INT, "30000", 0, INT_MAX, NULL},
 	{"lock_timeout", PST_OPTION_ROUTE, PST_OPTION_INT, "1000", 1, INT_MAX, NULL},
 	{"channel", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, "persistomata", 0, 0, NULL},
 	{"table", PST_OPTION_ROUTE, PST_OPTION_TEXT, "persistomata_event", 0, 0, NULL},

@@ -80,7 +80,8 @@ read_secret(PstWebhook *hook, const PstSinkSettings *settings)
 	if (strncmp(text, mark, skip) != 0)
 		return;
 	key = palloc(pg_b64_dec_len(length - skip) + 1);
-	length = pg_b64_decode(text + skip, length - skip, key, pg_b64_dec_len(length - skip));
+	/* void *: to PostgreSQL these are bytes since 18, and characters before */
+	length = pg_b64_decode(text + skip, length - skip, (void *) key, pg_b64_dec_len(length - skip));
 	if (length <= 0)
 		hook->open_error = "the secret begins with \"whsec_\" and what follows is not base64";
 	key[Max(length, 0)] = '\0';

@@ -141,7 +141,7 @@ add_authorization(PstWebhook *hook)
 		appendStringInfoString(&hook->text, "Basic ");
 		room = pg_b64_enc_len(pair.len);
 		enlargeStringInfo(&hook->text, room);
-		room = pg_b64_encode(pair.data, pair.len, hook->text.data + hook->text.len, room);
+		room = pg_b64_encode((const void *) pair.data, pair.len, hook->text.data + hook->text.len, room);
 		hook->text.len += room;
 		hook->text.data[hook->text.len] = '\0';
 	}
@@ -203,7 +203,7 @@ add_signature(PstWebhook *hook, const char *id)
 	appendStringInfo(&hook->text, "%s.%s.", id, stamp);
 	if (!sign(hook, hook->text.data, digest))
 		return false;
-	length = pg_b64_encode((const char *) digest, sizeof(digest), encoded, sizeof(encoded) - 1);
+	length = pg_b64_encode((const void *) digest, sizeof(digest), encoded, sizeof(encoded) - 1);
 	encoded[length] = '\0';
 	resetStringInfo(&hook->text);
 	appendStringInfo(&hook->text, "v1,%s", encoded);

@@ -15,18 +15,19 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "commands/trigger.h"
 #include "config/config.h"
 #include "event/append.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "net/net.h"
 #include "sink/fault.h"
+#include "transition/attempt.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
-#include "worker/backoff.h"
 #include "worker/embedded.h"
 #include "worker/outlet.h"
 
@@ -96,13 +97,55 @@ passes(int sqlstate)
 	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_OBJECT_IN_USE;
 }
 
+/* Some work in a subtransaction. */
+typedef struct Trial
+{
+	Run		   *run;
+	const PstParcel *parcel;	/* NULL: do it for the next events, so many */
+	int			count;
+} Trial;
+
 static void
-take_error(PstFault *fault, const ErrorData *error)
+work(void *arg)
+{
+	Trial	   *trial = (Trial *) arg;
+	Run		   *run = trial->run;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (trial->parcel)
+		pst_deed_find(&run->deed, &trial->parcel->shipment, trial->parcel->outlet->route->owner);
+	else
+		pst_deed_do(&run->deed, run->done, trial->count);
+	PopActiveSnapshot();
+}
+
+/* An owner's code must come to an end; one that does not is no trouble of ours. */
+static ErrorData *
+work_in_time(Trial *trial, bool *late)
+{
+	int			timeout = trial->run->deed.timeout;
+	int64		begun = pst_net_now();
+	ErrorData  *error;
+
+	if (timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
+	error = pst_attempt_any(work, trial, true);
+	if (timeout > 0)
+	{
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		QueryCancelPending = false;
+	}
+	*late = timeout > 0 && pst_net_now() >= begun + timeout;
+	return error;
+}
+
+static void
+take_error(PstFault *fault, const ErrorData *error, bool late)
 {
 	char	   *said = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	bool		retry = passes(error->sqlerrcode) && !(late && error->sqlerrcode == ERRCODE_QUERY_CANCELED);
 
-	pst_fault_set(fault, passes(error->sqlerrcode) ? PST_RETRY : PST_REJECTED, error->sqlerrcode,
-				  "the call failed");
+	pst_fault_set(fault, retry ? PST_RETRY : PST_REJECTED, error->sqlerrcode, "the call failed");
 	pst_fault_quote(fault, said, strlen(said));
 	pfree(said);
 }
@@ -114,40 +157,20 @@ take_error(PstFault *fault, const ErrorData *error)
 static bool
 attempt(Run *run, const PstParcel *parcel, int count, PstFault *fault)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner resources = CurrentResourceOwner;
-	MemoryContext scratch = AllocSetContextCreate(context, "persistomata call", ALLOCSET_DEFAULT_SIZES);
-	ErrorData  *volatile error = NULL;
+	Trial		trial = {.run = run, .parcel = parcel, .count = count};
+	MemoryContext before = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(before, "persistomata call", ALLOCSET_DEFAULT_SIZES);
+	ErrorData  *error;
+	bool		late;
 
-	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(scratch);
-	PG_TRY();
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (parcel)
-			pst_deed_find(&run->deed, &parcel->shipment, parcel->outlet->route->owner);
-		else
-			pst_deed_do(&run->deed, run->done, count);
-		PopActiveSnapshot();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		pst_log_set_hops(0);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = resources;
+	error = work_in_time(&trial, &late);
+	pst_log_set_hops(0);
+	if (error)
+		take_error(fault, error, late);
+	MemoryContextSwitchTo(before);
 	MemoryContextDelete(scratch);
-	if (error == NULL)
-		return true;
-	take_error(fault, error);
-	FreeErrorData(error);
-	return false;
+	return error == NULL;
 }
 
 static void

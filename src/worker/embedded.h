@@ -19,6 +19,7 @@ typedef struct PstDeed
 	Oid			function;		/* of "call" */
 	bool		takes_many;		/* its argument is jsonb[] */
 	int			lock_timeout;	/* ms */
+	int			timeout;		/* ms, of one subtransaction; 0: none */
 } PstDeed;
 
 /*

@@ -100,6 +100,7 @@ pst_deed_find(PstDeed *deed, const PstShipment *shipment, Oid owner)
 	memset(deed, 0, sizeof(*deed));
 	deed->shipment = shipment;
 	deed->owner = owner;
+	deed->timeout = atoi(pst_option_or_default(ops, shipment->options, "timeout"));
 	deed->lock_timeout = atoi(pst_option_or_default(ops, shipment->options, "lock_timeout"));
 	if (strcmp(pst_option_or_default(ops, shipment->options, "mode"), "notify") == 0)
 	{

@@ -156,6 +156,19 @@ is(sql(q{SELECT event->>'key' FROM persistomata.dead_letter}), '10425', 'the one
 cmp_ok(sql(q{SELECT max(who::int) FROM app.seen WHERE key > '10400'}), '>', 5, 'the others stay together');
 app('SELECT persistomata.discard_dead_letter(id) FROM persistomata.dead_letter');
 
+app(q{
+	SELECT persistomata.drop_route('picky');
+	CREATE FUNCTION app.sleepy(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE event->>'key' = '10501' LOOP END LOOP;
+	END
+	$$;
+	SELECT persistomata.create_route('picky', 'here', machine => 'purchase', types => '{init}', options => '{"function": "app.sleepy", "timeout": 300}');
+	INSERT INTO app.purchase VALUES (10500), (10501), (10502);
+});
+ok(wait_for_drain($node, $db, 'picky'), 'a call that does not end is ended');
+like(sql('SELECT reason FROM persistomata.dead_letter'), qr/57014: canceling statement due to statement timeout/, 'and is a dead letter');
+
 # ---- a lock, a deadlock ----
 
 app(q{
