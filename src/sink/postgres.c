@@ -202,24 +202,19 @@ postgres_wants(const PstSink *base, PstWants *wants)
 static PstVerdict
 postgres_verdict(const PstSink *base, int nth)
 {
-	return ((const PstPostgres *) base)->verdicts[nth];
+	return ((const PstPostgres *) base)->pieces.verdicts[nth];
 }
 
 static const PstFault *
 postgres_event_fault(const PstSink *base, int nth)
 {
-	const PstPostgres *sink = (const PstPostgres *) base;
-
-	for (int i = 0; i < sink->nrefusals; i++)
-		if (sink->refusals[i].event == nth)
-			return &sink->refusals[i].fault;
-	return NULL;
+	return pst_pieces_fault(&((const PstPostgres *) base)->pieces, nth);
 }
 
 static const PstFault *
 postgres_fault(const PstSink *base)
 {
-	return &((const PstPostgres *) base)->fault;
+	return &((const PstPostgres *) base)->pieces.fault;
 }
 
 static int

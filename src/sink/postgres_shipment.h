@@ -14,9 +14,7 @@
 #include <libpq-fe.h>
 
 #include "lib/stringinfo.h"
-#include "sink/sink.h"
-
-#define PST_PG_MAX_SPLITS 32	/* a bisection of 2^31 events needs fewer */
+#include "sink/pieces.h"
 
 typedef enum PstPgStage
 {
@@ -47,12 +45,6 @@ typedef enum PstPgStep
 	PST_PG_INSERT
 } PstPgStep;
 
-typedef struct PstPgRefusal
-{
-	int			event;
-	PstFault	fault;
-} PstPgRefusal;
-
 typedef struct PstPostgres
 {
 	PstSink		base;
@@ -66,15 +58,8 @@ typedef struct PstPostgres
 	const PstShipment *shipment;
 	PstPgStep	step;
 	bool		created;		/* or found: it was tried once */
-	PstVerdict *verdicts;
-	PstPgRefusal *refusals;
-	int			nrefusals;
-	int			ndelivered;
 	int			duplicates;
-	PstFault	fault;
-	int			from;			/* the first event of the statement under way */
-	int			ends[PST_PG_MAX_SPLITS];	/* where it ends, and above that the pieces split before */
-	int			nends;
+	PstPieces	pieces;
 } PstPostgres;
 
 /*

@@ -15,9 +15,6 @@
 #include "sink/postgres_shipment.h"
 #include "utils/builtins.h"
 
-/* Refusals without a single event taken, after which it is not the events. */
-#define MANY_REFUSALS 16
-
 static const struct
 {
 	const char *name;
@@ -92,9 +89,9 @@ make_insert(PstPostgres *sink, int until)
 
 	resetStringInfo(&sink->json);
 	appendStringInfoChar(&sink->json, '[');
-	for (int i = sink->from; i < until; i++)
+	for (int i = sink->pieces.from; i < until; i++)
 	{
-		if (i > sink->from)
+		if (i > sink->pieces.from)
 			appendStringInfoChar(&sink->json, ',');
 		pst_encode_json(&sink->json, &sink->shipment->events[i]);
 	}
@@ -152,50 +149,36 @@ take_error(PstFault *fault, const PGresult *result)
 /* ----- the course of a shipment ----- */
 
 static void
-settle(PstPostgres *sink, PstVerdict verdict)
+give_up(PstPostgres *sink, const PstFault *fault)
 {
-	for (int i = 0; i < sink->shipment->nevents; i++)
-		if (sink->verdicts[i] == PST_VERDICT_NONE)
-			sink->verdicts[i] = verdict;
+	pst_pieces_give_up(&sink->pieces, fault);
 	sink->step = PST_PG_IDLE;
 }
 
-/*
- * The end of the shipment, with the fault that is set.  What would hold up the
- * whole route is told only when nothing was taken: what was is settled first.
- */
+/* Send the statement; json is its parameter, or NULL. */
 static void
-give_up(PstPostgres *sink)
+run(PstPostgres *sink, PstPgStep step, const char *json)
 {
-	if (sink->fault.verdict == PST_MISCONFIGURED && sink->ndelivered + sink->nrefusals > 0)
-		sink->fault.verdict = PST_RETRY;
-	settle(sink, sink->fault.verdict);
+	PstFault	fault;
+
+	sink->step = step;
+	if (!pst_pg_run(&sink->link, sink->sql.data, json, &fault))
+		give_up(sink, &fault);
 }
 
+/* The next piece, or the end. */
 static void
 begin_insert(PstPostgres *sink)
 {
-	if (sink->from == sink->shipment->nevents)
+	int			until = pst_pieces_next(&sink->pieces);
+
+	if (sink->pieces.done)
 	{
 		sink->step = PST_PG_IDLE;
 		return;
 	}
-	if (sink->nends == 0)
-		sink->ends[sink->nends++] = sink->shipment->nevents;
-	make_insert(sink, sink->ends[sink->nends - 1]);
-	sink->step = PST_PG_INSERT;
-	if (!pst_pg_run(&sink->link, sink->sql.data, sink->json.data, &sink->fault))
-		give_up(sink);
-}
-
-static void
-begin_create(PstPostgres *sink)
-{
-	make_create(sink);
-	sink->created = true;
-	sink->step = PST_PG_CREATE;
-	if (!pst_pg_run(&sink->link, sink->sql.data, NULL, &sink->fault))
-		give_up(sink);
+	make_insert(sink, until);
+	run(sink, PST_PG_INSERT, sink->json.data);
 }
 
 void
@@ -204,56 +187,11 @@ pst_pg_ship_begin(PstPostgres *sink, const PstShipment *shipment)
 	sink->shipment = shipment;
 	sink->step = PST_PG_CONNECT;
 	sink->created = false;
-	sink->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
-	sink->refusals = NULL;
-	sink->nrefusals = sink->ndelivered = sink->duplicates = 0;
-	sink->from = sink->nends = 0;
-	memset(&sink->fault, 0, sizeof(sink->fault));
+	sink->duplicates = 0;
+	pst_pieces_begin(&sink->pieces, shipment->nevents, shipment->nevents);
 	/* the server may have closed an idle connection: no reason for a doubt */
 	if (pst_pg_is_stale(&sink->link))
 		pst_pg_close(&sink->link);
-}
-
-static void
-finish_piece(PstPostgres *sink, PstVerdict verdict)
-{
-	int			until = sink->ends[--sink->nends];
-
-	while (sink->from < until)
-		sink->verdicts[sink->from++] = verdict;
-}
-
-/* This one event is to blame; false if it turns out that it is not the events. */
-static bool
-refuse(PstPostgres *sink)
-{
-	Size		size = sizeof(PstPgRefusal) * (sink->nrefusals + 1);
-
-	if (sink->ndelivered == 0 && sink->nrefusals + 1 >= MANY_REFUSALS)
-	{
-		memset(sink->verdicts, 0, sizeof(PstVerdict) * sink->shipment->nevents);
-		sink->nrefusals = 0;
-		sink->fault.verdict = PST_MISCONFIGURED;
-		settle(sink, PST_MISCONFIGURED);
-		return false;
-	}
-	sink->refusals = sink->refusals ? repalloc(sink->refusals, size) : palloc(size);
-	sink->refusals[sink->nrefusals].event = sink->from;
-	sink->refusals[sink->nrefusals++].fault = sink->fault;
-	memset(&sink->fault, 0, sizeof(sink->fault));
-	finish_piece(sink, PST_REJECTED);
-	return true;
-}
-
-static void
-after_success(PstPostgres *sink, PGresult *result)
-{
-	int			count = sink->ends[sink->nends - 1] - sink->from;
-
-	sink->duplicates += count - atoi(PQcmdTuples(result));
-	sink->ndelivered += count;
-	finish_piece(sink, PST_DELIVERED);
-	begin_insert(sink);
 }
 
 static bool
@@ -266,30 +204,25 @@ may_create(const PstPostgres *sink, const char *state)
 }
 
 static void
-after_error(PstPostgres *sink, PGresult *result)
+after_error(PstPostgres *sink, const PGresult *result)
 {
-	int			count;
+	PstFault	fault;
 
 	if (sink->step == PST_PG_INSERT && may_create(sink, PQresultErrorField(result, PG_DIAG_SQLSTATE)))
 	{
-		begin_create(sink);
+		make_create(sink);
+		sink->created = true;
+		run(sink, PST_PG_CREATE, NULL);
 		return;
 	}
-	take_error(&sink->fault, result);
-	if (sink->step != PST_PG_INSERT || sink->fault.verdict != PST_REJECTED)
+	take_error(&fault, result);
+	if (sink->step != PST_PG_INSERT || fault.verdict != PST_REJECTED)
+		give_up(sink, &fault);
+	else
 	{
-		give_up(sink);
-		return;
+		pst_pieces_refused(&sink->pieces, &fault);
+		begin_insert(sink);
 	}
-	count = sink->ends[sink->nends - 1] - sink->from;
-	if (count > 1)
-	{
-		sink->ends[sink->nends] = sink->from + count / 2;
-		sink->nends++;
-	}
-	else if (!refuse(sink))
-		return;
-	begin_insert(sink);
 }
 
 static void
@@ -297,10 +230,15 @@ on_result(PstPostgres *sink, PGresult *result)
 {
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
 		after_error(sink, result);
-	else if (sink->step == PST_PG_CREATE)
-		begin_insert(sink);
 	else
-		after_success(sink, result);
+	{
+		if (sink->step == PST_PG_INSERT)
+		{
+			sink->duplicates += pst_pieces_count(&sink->pieces) - atoi(PQcmdTuples(result));
+			pst_pieces_passed(&sink->pieces);
+		}
+		begin_insert(sink);
+	}
 	PQclear(result);
 }
 
@@ -308,18 +246,19 @@ PstSinkProgress
 pst_pg_ship_step(PstPostgres *sink)
 {
 	PGresult   *result;
+	PstFault	fault;
 
 	if (sink->step == PST_PG_CONNECT)
 	{
-		if (sink->link.stage != PST_PG_READY && !pst_pg_connect(&sink->link, &sink->fault))
-			give_up(sink);
+		if (sink->link.stage != PST_PG_READY && !pst_pg_connect(&sink->link, &fault))
+			give_up(sink, &fault);
 		else if (sink->link.stage == PST_PG_READY)
 			begin_insert(sink);
 	}
 	else if (sink->step != PST_PG_IDLE)
 	{
-		if (!pst_pg_result(&sink->link, &result, &sink->fault))
-			give_up(sink);
+		if (!pst_pg_result(&sink->link, &result, &fault))
+			give_up(sink, &fault);
 		else if (result != NULL)
 			on_result(sink, result);
 	}

@@ -36,9 +36,9 @@ make_body(PstWebhook *hook, int until)
 	resetStringInfo(&hook->body);
 	if (hook->batched)
 		appendStringInfoChar(&hook->body, '[');
-	for (int i = hook->from; i < until; i++)
+	for (int i = hook->pieces.from; i < until; i++)
 	{
-		if (i > hook->from)
+		if (i > hook->pieces.from)
 			appendStringInfoChar(&hook->body, ',');
 		pst_encode_event(&hook->body, &shipment->events[i], shipment->format);
 	}
@@ -218,17 +218,17 @@ add_signature(PstWebhook *hook, const char *id)
 static char *
 request_id(const PstWebhook *hook, int until)
 {
-	const PstEvent *first = &hook->shipment->events[hook->from];
+	const PstEvent *first = &hook->shipment->events[hook->pieces.from];
 
 	if (hook->batched)
-		return psprintf("%s+%d", first->name, until - hook->from);
+		return psprintf("%s+%d", first->name, until - hook->pieces.from);
 	return pstrdup(first->name);
 }
 
 static bool
 make_headers(PstWebhook *hook, int until)
 {
-	const PstEvent *event = &hook->shipment->events[hook->from];
+	const PstEvent *event = &hook->shipment->events[hook->pieces.from];
 	bool		enveloped = is_enveloped(hook->shipment);
 	const char *type = !enveloped ? "application/json" :
 		hook->batched ? "application/cloudevents-batch+json" : "application/cloudevents+json";
