@@ -7,9 +7,18 @@
 
 #include "postgres.h"
 
+#include "commands/trigger.h"
+#include "fmgr.h"
 #include "transition/decision.h"
 #include "transition/fire.h"
 #include "utils/reltrigger.h"
+
+extern Datum pst_decide(PG_FUNCTION_ARGS);
+extern Datum pst_record(PG_FUNCTION_ARGS);
+
+/* An error unless the function is called by the trigger that attach() makes. */
+extern TriggerData *pst_row_trigger_data(FunctionCallInfo fcinfo, const char *name,
+										 const char *trigger, TriggerEvent timing);
 
 /* decide() or record(), as attach() makes them? */
 extern bool pst_is_our_trigger(const Trigger *trigger);
@@ -21,6 +30,9 @@ extern bool pst_is_our_trigger(const Trigger *trigger);
  */
 extern HeapTuple pst_decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new,
 								   PstDecision *decision);
+
+extern void pst_refuse_key_change(PstFsm *fsm, HeapTuple old, HeapTuple new);
+extern void pst_draw_hop_ids(PstDecision *decision);
 
 /* The row is written: log it, arm timers, run void actions. */
 extern void pst_record_move(PstFsm *fsm, PstDecision *decision, const char *key, const char *from,
