@@ -48,8 +48,8 @@ const sinks = {
 				await client.insert({
 					table: 'peer',
 					format: 'JSONEachRow',
-					values: rows.map((row) => ({ ...row.payload, args: JSON.stringify(row.payload.args),
-						payload: JSON.stringify(row.payload.payload), headers: JSON.stringify(row.payload.headers) }))
+					values: rows.map(({ payload: event }) => Object.fromEntries(Object.entries(event).map(([name, value]) =>
+						[name, value === null ? '' : typeof value === 'object' ? JSON.stringify(value) : value])))
 				});
 			},
 			close: () => client.close()
