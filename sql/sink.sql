@@ -25,6 +25,13 @@ CREATE SERVER rabbit FOREIGN DATA WRAPPER persistomata_rabbitmq
 CREATE USER MAPPING FOR CURRENT_USER SERVER redis OPTIONS (user 'u', pass 'p');
 CREATE USER MAPPING FOR CURRENT_USER SERVER redis OPTIONS (user 'u', password 'p');
 CREATE USER MAPPING FOR CURRENT_USER SERVER rabbit OPTIONS (user 'u', password 'p');
+CREATE SERVER hook FOREIGN DATA WRAPPER persistomata_http OPTIONS (uri 'http://h/');
+CREATE SERVER hook FOREIGN DATA WRAPPER persistomata_http OPTIONS (url 'ftp://h/');
+CREATE SERVER hook FOREIGN DATA WRAPPER persistomata_http OPTIONS (url 'https://u:p@h/');
+CREATE SERVER hook FOREIGN DATA WRAPPER persistomata_http OPTIONS (url 'https://h/', ca_file '/c', max_rows '10');
+CREATE USER MAPPING FOR CURRENT_USER SERVER hook OPTIONS (key 'k');
+CREATE USER MAPPING FOR CURRENT_USER SERVER hook OPTIONS (token 't', secret 's');
+SELECT persistomata.create_route('hooks', 'hook', options => '{"mode": "all"}');
 DO $$
 BEGIN
 	CREATE SERVER s FOREIGN DATA WRAPPER persistomata_redis OPTIONS (x 'y');
@@ -49,4 +56,5 @@ CREATE FOREIGN TABLE t (i int) SERVER redis OPTIONS (stream 's');
 
 DROP SERVER redis CASCADE;
 DROP SERVER rabbit CASCADE;
+DROP SERVER hook CASCADE;
 DROP ROLE sink_nobody;

@@ -92,6 +92,12 @@ server_packages() {
 	echo redis-server redis-sentinel rabbitmq-server clickhouse-server clickhouse-client curl openssl perl python3
 }
 
+# What else the tests need.
+test_packages() {
+	echo libipc-run-perl nodejs npm openssl "postgresql-$(pg_major)-pgtap" \
+		prometheus prometheus-postgres-exporter python3-prometheus-client
+}
+
 # ---- PostgreSQL -------------------------------------------------------------
 
 find_postgres() {
@@ -148,7 +154,7 @@ work_folder() {
 	fi
 	rm -rf "$work/src"
 	postgres_folder "$work/src"
-	for dir in sql expected test; do
+	for dir in sql expected test doc; do
 		[ ! -d "$top/$dir" ] || cp -R "$top/$dir" "$work/src/"
 	done
 	[ "$(id -u)" != 0 ] || chown -R postgres: "$work/src"

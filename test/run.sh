@@ -247,7 +247,7 @@ run_tap() {
 
 if [ -z "${PST_NO_INSTALL:-}" ]; then
 	packages=($(build_packages))
-	! wanted tap || packages+=($(server_packages) libipc-run-perl nodejs npm)
+	! wanted tap || packages+=($(server_packages) $(test_packages))
 	install_packages "${packages[@]}"
 fi
 find_postgres

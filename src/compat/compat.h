@@ -33,6 +33,7 @@
 #define pst_create_wait_event_set(nevents) CreateWaitEventSet(CurrentMemoryContext, nevents)
 #endif
 
+#include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_proc.h"
@@ -41,6 +42,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/rel.h"
 #include "utils/regproc.h"
 
 /* 17 dropped the feature, and with it the code's name. */
@@ -129,6 +131,104 @@ pst_may_use_server(Oid server)
 #else
 	return pg_foreign_server_aclcheck(server, GetUserId(), ACL_USAGE) == ACLCHECK_OK;
 #endif
+}
+
+/* ---- writing a row without a statement ---- */
+
+/* Which indexes an updated row must go into; 0 is none. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes PstUpdateIndexes;
+#else
+typedef bool PstUpdateIndexes;
+#endif
+
+static inline List *
+pst_insert_updated(ResultRelInfo *result, TupleTableSlot *slot, EState *estate, PstUpdateIndexes which)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExecInsertIndexTuples(result, slot, estate, true, false, NULL, NIL, which == TU_Summarizing);
+#else
+	return ExecInsertIndexTuples(result, slot, estate, true, false, NULL, NIL);
+#endif
+}
+
+static inline IndexScanDesc
+pst_index_beginscan(Relation table, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* The range table entry of an UPDATE; the columns are offset as in pg_attribute. */
+static inline RangeTblEntry *
+pst_update_entry(Relation rel)
+{
+	RangeTblEntry *entry = makeNode(RangeTblEntry);
+
+	entry->rtekind = RTE_RELATION;
+	entry->relid = RelationGetRelid(rel);
+	entry->relkind = rel->rd_rel->relkind;
+	entry->rellockmode = RowExclusiveLock;
+	return entry;
+}
+
+#if PG_VERSION_NUM >= 160000
+static inline RTEPermissionInfo *
+pst_update_permissions(Relation rel, Bitmapset *selected, Bitmapset *updated)
+{
+	RTEPermissionInfo *info = makeNode(RTEPermissionInfo);
+
+	info->relid = RelationGetRelid(rel);
+	info->requiredPerms = ACL_SELECT | ACL_UPDATE;
+	info->selectedCols = selected;
+	info->updatedCols = updated;
+	return info;
+}
+#endif
+
+/* Raises an error unless the current user may read and write these columns. */
+static inline void
+pst_check_update_rights(Relation rel, Bitmapset *selected, Bitmapset *updated)
+{
+	RangeTblEntry *entry = pst_update_entry(rel);
+
+#if PG_VERSION_NUM >= 160000
+	entry->perminfoindex = 1;
+	(void) ExecCheckPermissions(list_make1(entry),
+								list_make1(pst_update_permissions(rel, selected, updated)), true);
+#else
+	entry->requiredPerms = ACL_SELECT | ACL_UPDATE;
+	entry->selectedCols = selected;
+	entry->updatedCols = updated;
+	(void) ExecCheckRTPerms(list_make1(entry), true);
+#endif
+}
+
+/* A range table of that one relation. */
+static inline void
+pst_init_range_table(EState *estate, Relation rel, Bitmapset *selected, Bitmapset *updated)
+{
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	RangeTblEntry *entry = pst_update_entry(rel);
+
+#if PG_VERSION_NUM >= 180000
+	entry->perminfoindex = 1;
+	ExecInitRangeTable(estate, list_make1(entry),
+					   list_make1(pst_update_permissions(rel, selected, updated)),
+					   bms_make_singleton(1));
+#elif PG_VERSION_NUM >= 160000
+	entry->perminfoindex = 1;
+	ExecInitRangeTable(estate, list_make1(entry),
+					   list_make1(pst_update_permissions(rel, selected, updated)));
+#else
+	entry->selectedCols = selected;
+	entry->updatedCols = updated;
+	ExecInitRangeTable(estate, list_make1(entry));
+#endif
+	MemoryContextSwitchTo(old);
 }
 
 #endif							/* PST_COMPAT_H */

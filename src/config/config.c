@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "utils/guc.h"
 
+bool		pst_allow_truncate = false;
 char	   *pst_args = NULL;
 bool		pst_deliver = true;
 char	   *pst_headers = NULL;
@@ -26,6 +27,11 @@ int			pst_turn_size = 256;
 void
 pst_config_init(void)
 {
+	DefineCustomBoolVariable("persistomata.allow_truncate",
+							 gettext_noop("Whether FSM tables may be truncated."),
+							 gettext_noop("A deleted event is logged for each row."),
+							 &pst_allow_truncate, false,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("persistomata.args",
 							   gettext_noop("The args, as jsonb, that guards and actions see during raw writes."),
 							   NULL, &pst_args, "",

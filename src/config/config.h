@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+extern bool pst_allow_truncate;	/* may FSM tables be truncated? */
 extern char *pst_args;			/* jsonb text: the args of raw writes, or NULL */
 extern bool pst_deliver;		/* may this server deliver at all? */
 extern char *pst_headers;		/* jsonb text put into each event, or NULL */

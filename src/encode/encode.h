@@ -18,6 +18,9 @@ extern void pst_encode_json(StringInfo out, const PstEvent *event);
 /* in json.c: the event as a CloudEvents 1.0 structured envelope */
 extern void pst_encode_cloudevent(StringInfo out, const PstEvent *event);
 
+/* in json.c: the source attribute of that, a URI reference */
+extern void pst_encode_source(StringInfo out, const PstEvent *event);
+
 /* in json.c: a time as ISO 8601 in UTC, with microseconds */
 extern void pst_encode_time(StringInfo out, int64 us_since_1970);
 

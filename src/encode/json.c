@@ -232,6 +232,15 @@ append_uri_part(StringInfo out, const char *text)
 	}
 }
 
+void
+pst_encode_source(StringInfo out, const PstEvent *event)
+{
+	appendStringInfoCharMacro(out, '/');
+	append_uri_part(out, event->node ? event->node : "-");
+	appendStringInfoCharMacro(out, '/');
+	append_uri_part(out, event->fsm ? event->fsm : "-");
+}
+
 /*
  * The source is /node/fsm, the type persistomata.<type>; id, unique as it has
  * to be, is the event's name.  The data is the same object as without envelope.
@@ -241,10 +250,8 @@ pst_encode_cloudevent(StringInfo out, const PstEvent *event)
 {
 	append_label(out, "{\"specversion\":\"1.0\",\"id\":");
 	append_string(out, event->name ? event->name : "");
-	append_label(out, ",\"source\":\"/");
-	append_uri_part(out, event->node ? event->node : "-");
-	appendStringInfoCharMacro(out, '/');
-	append_uri_part(out, event->fsm ? event->fsm : "-");
+	append_label(out, ",\"source\":\"");
+	pst_encode_source(out, event);
 	append_label(out, "\",\"type\":\"persistomata.");
 	appendStringInfoString(out, pst_event_type_name(event->type));
 	append_label(out, "\",\"time\":\"");

@@ -64,7 +64,7 @@ open_current_slot(void)
 int64
 pst_log_draw_id(void)
 {
-	return nextval_internal(pst_log_relation("event_id"), false);
+	return nextval_internal(pst_log_event_id(), false);
 }
 
 /* ---- rows ---- */
@@ -214,7 +214,7 @@ insert_rows(Relation slot, List *indexes, TupleTableSlot **tuples, int ntuples, 
 		insert_into_index(lfirst_oid(lc), slot, tuples, ntuples);
 }
 
-/* Rows of one command, gathered before. */
+/* Rows that were gathered before. */
 static void
 write_rows(HeapTuple *rows, int nrows, CommandId cid)
 {

@@ -5,9 +5,8 @@
  * A statement may move many rows: their log rows are written several at a time.
  * They are written when the executor ends a query or begins another, before a
  * utility statement, when a subtransaction begins or ends, before commit and
- * PREPARE, and when there are many.  Each is written with the command id that
- * was in force when it was added, so nobody can tell it from one written at
- * once.
+ * PREPARE, and when there are many; with the command id that was in force when
+ * the first was added.  So nobody can tell them from rows written at once.
  *
  * A subtransaction that begins while rows of its parent wait (a PL/pgSQL block
  * inside of a statement) writes them under its own xid, so that it can read
@@ -110,7 +109,10 @@ keep_after_write(PendingRow *row, int level)
 	return row->level < row->written;
 }
 
-/* Runs of one command at a time. */
+/*
+ * All under the command id of the first: a query that could tell it from
+ * theirs would have begun in between, and then they would have been written.
+ */
 static void
 write_waiting(void)
 {
@@ -122,13 +124,14 @@ write_waiting(void)
 	{
 		if (pending[i].written != 0)
 			continue;
-		if (n == PENDING_ROWS || (n > 0 && pending[i].cid != cid))
+		if (cid == InvalidCommandId)
+			cid = pending[i].cid;
+		tuples[n++] = pending[i].tuple;
+		if (n == PENDING_ROWS)
 		{
 			write_rows(tuples, n, cid);
 			n = 0;
 		}
-		cid = pending[i].cid;
-		tuples[n++] = pending[i].tuple;
 	}
 	if (n > 0)
 		write_rows(tuples, n, cid);

@@ -10,7 +10,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 
-/* How a row reaches the log: called with rows of one command. */
+/* How rows reach the log. */
 typedef void (*PstPendingWriter) (HeapTuple *tuples, int ntuples, CommandId cid);
 
 /* Once, when the library is loaded. */

@@ -56,7 +56,7 @@ pst_route_check_server(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", name),
-				 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER persistomata_clickhouse, persistomata_rabbitmq or persistomata_redis.")));
+				 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER persistomata_clickhouse, persistomata_http, persistomata_rabbitmq or persistomata_redis.")));
 	if (!pst_may_use_server(server->serverid))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
 	wrapper = GetForeignDataWrapper(server->fdwid);
@@ -66,7 +66,7 @@ pst_route_check_server(const char *name)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("server \"%s\" is not a sink", name),
 				 errdetail("Its foreign data wrapper is \"%s\".", wrapper->fdwname),
-				 errhint("Sinks are servers of persistomata_clickhouse, persistomata_rabbitmq or persistomata_redis.")));
+				 errhint("Sinks are servers of persistomata_clickhouse, persistomata_http, persistomata_rabbitmq or persistomata_redis.")));
 	return ops;
 }
 

@@ -32,3 +32,13 @@ VALIDATOR persistomata.redis_options;
 COMMENT ON FOREIGN DATA WRAPPER persistomata_redis IS
 'a server of this kind is a Redis or Valkey database that routes send events to';
 
+
+CREATE FUNCTION persistomata.http_options(options text[], catalog oid) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_http_options';
+COMMENT ON FUNCTION persistomata.http_options(text[], oid) IS
+'checks the options of HTTP servers and their user mappings';
+
+CREATE FOREIGN DATA WRAPPER persistomata_http NO HANDLER
+VALIDATOR persistomata.http_options;
+COMMENT ON FOREIGN DATA WRAPPER persistomata_http IS
+'a server of this kind is an HTTP endpoint that routes send events to, as webhooks';

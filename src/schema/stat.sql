@@ -11,21 +11,24 @@ COMMENT ON FUNCTION persistomata.stop_workers() IS
 REVOKE ALL ON FUNCTION persistomata.start_workers(), persistomata.stop_workers() FROM PUBLIC;
 
 CREATE FUNCTION persistomata.live_workers(
-	OUT database oid, OUT kind text, OUT server text, OUT pid int, OUT state text, OUT since timestamptz)
+	OUT database oid, OUT kind text, OUT server text, OUT pid int, OUT state text, OUT since timestamptz,
+	OUT doing text, OUT doing_since timestamptz, OUT restarts int, OUT failures int, OUT restart_at timestamptz)
 RETURNS SETOF record
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_stat_worker';
 COMMENT ON FUNCTION persistomata.live_workers() IS 'the places of workers in shared memory';
 
 CREATE VIEW persistomata.stat_worker AS
-SELECT d.datname AS database, w.kind, w.server, w.pid, w.state, w.since
+SELECT d.datname AS database, w.kind, w.server, w.pid, w.state, w.since,
+	   w.doing, w.doing_since, w.restarts, w.failures, w.restart_at
   FROM persistomata.live_workers() w
   LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.database;
-COMMENT ON VIEW persistomata.stat_worker IS 'workers: the launcher, schedulers and those that serve sinks';
+COMMENT ON VIEW persistomata.stat_worker IS 'workers: the launcher, schedulers and those that serve sinks; what each does, since when, and how often it had to be started again';
 
 CREATE FUNCTION persistomata.live_routes(
 	OUT route int, OUT state text, OUT "position" bigint, OUT sent bigint, OUT retried bigint,
 	OUT duplicates bigint, OUT dead bigint, OUT last_error text, OUT last_error_at timestamptz,
-	OUT next_attempt_at timestamptz, OUT p50_ms float8, OUT p99_ms float8)
+	OUT next_attempt_at timestamptz, OUT p50_ms float8, OUT p99_ms float8,
+	OUT state_since timestamptz, OUT rate float8)
 RETURNS SETOF record
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_live_routes';
 COMMENT ON FUNCTION persistomata.live_routes() IS 'the live state of routes in shared memory';
@@ -71,7 +74,10 @@ SELECT r.name AS route, r.server::text AS server,
 	   CASE WHEN p.settled IS NOT NULL THEN g.seconds END AS lag_seconds,
 	   coalesce(l.sent, 0) AS sent, coalesce(l.retried, 0) AS retried, coalesce(l.duplicates, 0) AS duplicates,
 	   (SELECT count(*) FROM persistomata.dead_letter_entry d WHERE d.route = r.id) AS dead,
-	   l.last_error, l.last_error_at, l.next_attempt_at, l.p50_ms, l.p99_ms
+	   l.last_error, l.last_error_at, l.next_attempt_at, l.p50_ms, l.p99_ms,
+	   l.state_since, l.rate AS events_per_second,
+	   CASE WHEN g.events > 0 AND l.state IN ('sending', 'idle') AND l.rate > 0
+			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at
   FROM persistomata.route r
   LEFT JOIN persistomata.live_routes() l ON l.route = r.id
   LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = r.server
@@ -131,3 +137,81 @@ CREATE VIEW persistomata.stat_ring AS SELECT * FROM persistomata.ring_slots();
 COMMENT ON VIEW persistomata.stat_ring IS
 'the slots of the log''s ring: how big each is, and what keeps one from being emptied';
 GRANT SELECT ON persistomata.stat_ring TO PUBLIC;
+
+-- Instances by state.  Views are read with their owner's rights, but functions
+-- in them ask about the caller: he sees of the log what he may see of the table.
+CREATE VIEW persistomata.entry WITH (security_barrier) AS
+SELECT b.relid AS fsm, l.key, l.to_state AS state, l.occurred_at AS entered_at, l.event_id
+  FROM (SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_0 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_1 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_2 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_3 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_4 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_5 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_6 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_7) l
+  JOIN persistomata.binding b ON b.id = l.binding
+ WHERE l.type IN ('i'::"char", 's'::"char")
+   AND b.relid IS NOT NULL
+   AND pg_catalog.has_table_privilege(b.relid, 'SELECT')
+   AND NOT pg_catalog.row_security_active(b.relid);
+COMMENT ON VIEW persistomata.entry IS
+'internal: when instances entered states, of the tables that you may read whole';
+GRANT SELECT ON persistomata.entry TO PUBLIC;
+
+-- Keys as the log has them: printed by their type under these very settings.
+CREATE FUNCTION persistomata.instance_states(times bool,
+	OUT machine text, OUT version int, OUT fsm regclass, OUT state text, OUT instances bigint,
+	OUT timed bigint, OUT min_seconds float8, OUT avg_seconds float8, OUT p50_seconds float8,
+	OUT p95_seconds float8, OUT max_seconds float8)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET intervalstyle = 'iso_8601'
+SET timezone = 'UTC' SET bytea_output = 'hex' SET extra_float_digits = '1' AS $$
+DECLARE
+	table_ record;
+	key_   text;
+BEGIN
+	FOR table_ IN
+		SELECT f.fsm, f.machine, f.version, f.state_column, f.key_columns
+		  FROM persistomata.fsm f JOIN pg_class c ON c.oid = f.fsm
+		 WHERE has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+		   AND (times OR NOT row_security_active(c.oid))
+		 ORDER BY f.fsm::text
+	LOOP
+		machine := table_.machine;
+		version := table_.version;
+		fsm := table_.fsm;
+		key_ := (SELECT CASE count(*) WHEN 1 THEN format('concat(%I)', min(k)) ELSE
+					'''['' || ' || string_agg(format('to_json(concat(%I))', k), ' || '', '' || ' ORDER BY nth) || ' || '']''' END
+				   FROM unnest(table_.key_columns::text[]) WITH ORDINALITY u(k, nth));
+		FOR state, instances, timed, min_seconds, avg_seconds, p50_seconds, p95_seconds, max_seconds IN
+			EXECUTE format(CASE WHEN times THEN
+				'SELECT i.state, count(*), count(e.age), min(e.age), avg(e.age),
+						percentile_cont(0.5) WITHIN GROUP (ORDER BY e.age),
+						percentile_cont(0.95) WITHIN GROUP (ORDER BY e.age), max(e.age)
+				   FROM (SELECT %1$I::text AS state, %2$s AS key FROM %3$s WHERE %1$I IS NOT NULL) i
+				   LEFT JOIN (SELECT DISTINCT ON (key) key, state,
+									 greatest(extract(epoch FROM clock_timestamp() - entered_at), 0)::float8 AS age
+								FROM persistomata.entry WHERE fsm = %4$L::regclass
+							   ORDER BY key, event_id DESC) e ON e.key = i.key AND e.state = i.state
+				  GROUP BY i.state ORDER BY i.state'
+				ELSE
+				'SELECT %1$I::text, count(*), NULL::bigint, NULL::float8, NULL::float8, NULL::float8, NULL::float8,
+						NULL::float8 FROM %3$s WHERE %1$I IS NOT NULL GROUP BY 1 ORDER BY 1' END,
+				table_.state_column, key_, table_.fsm, table_.fsm::oid)
+		LOOP
+			RETURN NEXT;
+		END LOOP;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION persistomata.instance_states(bool) IS
+'counts the instances of each table that you may read by state; with times, also for how long they have been in it';
+
+CREATE VIEW persistomata.stat_machine AS
+SELECT machine, version, fsm, state, instances, timed, min_seconds, avg_seconds, p50_seconds, p95_seconds, max_seconds
+  FROM persistomata.instance_states(true);
+COMMENT ON VIEW persistomata.stat_machine IS
+'instances by state, of the tables that you may read, and for how long they have been in it: timed of them, whose entry the log still has';
+GRANT SELECT ON persistomata.stat_machine TO PUBLIC;

@@ -177,3 +177,42 @@ pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing,
 	}
 }
 
+/* ----- mending ----- */
+
+/* Each instance's last event, and what the table of latest states has of it. */
+static void
+append_behind(StringInfo sql, const PstChTable *table)
+{
+	appendStringInfoString(sql, "(SELECT fsm, key, max(position) AS p FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) ANY LEFT JOIN"
+						   " (SELECT fsm, key, max(position) AS q FROM ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " GROUP BY fsm, key) USING (fsm, key) WHERE q < p");
+}
+
+void
+pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend)
+{
+	if (!mend)
+	{
+		appendStringInfoString(sql, "SELECT count() FROM ");
+		append_behind(sql, table);
+		return;
+	}
+	appendStringInfoString(sql, "INSERT INTO ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " (");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "`state`, `deleted`) SELECT ");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE type != 'errored' AND (fsm, key, position) IN (SELECT fsm, key, p FROM ");
+	append_behind(sql, table);
+	appendStringInfoChar(sql, ')');
+}

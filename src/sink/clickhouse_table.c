@@ -307,6 +307,23 @@ pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 	appendStringInfoString(sql, ") FORMAT RowBinary");
 }
 
+/*
+ * What the table holds of this log in a run of positions.  A repeat shows in the
+ * number, an exchange in the sum.
+ */
+void
+pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+				 const char *prefix, bool names)
+{
+	appendStringInfoString(sql, names ? "SELECT toString(name) AS n, count() FROM " :
+						   "SELECT count(), sum(sipHash64(toString(name))) FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfo(sql, " WHERE position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
+					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
+	pst_ch_quote_text(sql, prefix);
+	appendStringInfoString(sql, names ? ") GROUP BY n FORMAT RowBinary" : ") FORMAT RowBinary");
+}
+
 /* An insert goes on, whole or in pieces, as long as this is not 0. */
 void
 pst_ch_sql_running(StringInfo sql, const char *name)

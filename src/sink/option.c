@@ -27,6 +27,7 @@
 PG_FUNCTION_INFO_V1(pst_clickhouse_options);
 PG_FUNCTION_INFO_V1(pst_rabbitmq_options);
 PG_FUNCTION_INFO_V1(pst_redis_options);
+PG_FUNCTION_INFO_V1(pst_http_options);
 
 static const PstOptionDef *
 find_option(const PstSinkOps *ops, PstOptionPlace place, const char *name)
@@ -218,5 +219,12 @@ Datum
 pst_redis_options(PG_FUNCTION_ARGS)
 {
 	pst_check_options("redis", PG_GETARG_DATUM(0), PG_GETARG_OID(1));
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_http_options(PG_FUNCTION_ARGS)
+{
+	pst_check_options("http", PG_GETARG_DATUM(0), PG_GETARG_OID(1));
 	PG_RETURN_VOID();
 }

@@ -163,8 +163,8 @@ settle_broken(PstRedis *redis, bool in_doubt)
 	return settle(redis, redis->fault.verdict);
 }
 
-static void
-read_address(PstRedis *redis, const PstShipment *shipment)
+void
+pst_redis_read_address(PstRedis *redis, const PstShipment *shipment)
 {
 	static const struct
 	{
@@ -211,7 +211,7 @@ redis_send(PstSink *sink, const PstShipment *shipment)
 	memset(redis->verdicts, PST_VERDICT_NONE, shipment->nevents);
 	memset(&redis->fault, 0, sizeof(redis->fault));
 	redis->shipment = shipment;
-	read_address(redis, shipment);
+	pst_redis_read_address(redis, shipment);
 	redis->may_be_trimmed = redis->address.maxlen && shipment->in_doubt;
 	redis->duplicates = 0;
 	redis->formatted = 0;
@@ -355,13 +355,13 @@ redis_poll(PstSink *sink)
 	PstRedis   *redis = (PstRedis *) sink;
 	bool		wait = false;
 
+	if (redis->step == PST_REDIS_ASK)
+		return pst_redis_ask_step(redis);
 	while (!wait)
 	{
 		switch (redis->step)
 		{
 			case PST_REDIS_CONNECT:
-				if (redis->conn.stage != PST_REDIS_READY)
-					resetStringInfo(&redis->claimed);
 				if (!pst_redis_connect(&redis->conn))
 				{
 					/* not before all hosts have had their turn */
@@ -399,6 +399,7 @@ redis_poll(PstSink *sink)
 				}
 				finish_chunk(redis);
 				break;
+			case PST_REDIS_ASK:
 			case PST_REDIS_IDLE:
 				return PST_SINK_DONE;
 		}
@@ -461,6 +462,7 @@ redis_close(PstSink *sink)
 	if (redis->context)
 		MemoryContextDelete(redis->context);
 	redis->context = NULL;
+	redis->asking.context = redis->asking.holding.context = NULL;
 	redis->verdicts = NULL;
 	redis->nverdicts = 0;
 	redis->step = PST_REDIS_IDLE;
@@ -482,4 +484,6 @@ const PstSinkOps pst_redis_sink = {
 	.duplicates = redis_duplicates,
 	.idle = redis_idle,
 	.close = redis_close,
+	.ask = pst_redis_ask,
+	.held = pst_redis_held,
 };

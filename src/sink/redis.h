@@ -43,6 +43,7 @@ typedef struct PstRedisConnection
 
 	PstRedisStage stage;
 	PstStream	stream;
+	int			serial;			/* connections made so far */
 	int			turn;			/* whose it is, among hosts or sentinels */
 	bool		asking;			/* a sentinel */
 	char		master_host[PST_HOST_SIZE]; /* what it said; "": ask */

@@ -93,6 +93,9 @@ pst_redis_begin_claims(PstRedis *redis)
 	redis->answers = 0;
 	if (redis->address.mode != PST_REDIS_STREAM)
 		return false;
+	if (redis->claimed_by != redis->conn.serial)
+		resetStringInfo(&redis->claimed);
+	redis->claimed_by = redis->conn.serial;
 	claim_value(redis);
 	initStringInfo(&template);
 	initStringInfo(&name);

@@ -244,6 +244,7 @@ begin_connecting(PstRedisConnection *conn)
 	if (conn->reader == NULL)
 		return broken(conn, "out of memory");
 	conn->stage = PST_REDIS_CONNECTING;
+	conn->serial++;
 	conn->deadline = pst_net_now() + conn->connect_timeout;
 	return true;
 }

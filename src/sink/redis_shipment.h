@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "sink/holding.h"
 #include "sink/redis.h"
 
 #define PST_REDIS_CHUNK 1000	/* the most events of one MULTI/EXEC */
@@ -20,7 +21,8 @@ typedef enum PstRedisStep
 	PST_REDIS_ANSWERS,			/* to MULTI, each XADD and EXEC */
 	PST_REDIS_REFUSED,			/* some ids were: begin to find out why */
 	PST_REDIS_CHECK,			/* what stands at those ids? */
-	PST_REDIS_THROUGH			/* the chunk is settled; fault says how */
+	PST_REDIS_THROUGH,			/* the chunk is settled; fault says how */
+	PST_REDIS_ASK				/* what the streams hold: see redis_ask.c */
 } PstRedisStep;
 
 typedef struct PstRedisChunk
@@ -30,6 +32,31 @@ typedef struct PstRedisChunk
 	int			nevents;		/* 0: empty */
 	int			nqueued;		/* commands before EXEC */
 } PstRedisChunk;
+
+/* A stream that is read, and from where to where. */
+typedef struct PstRedisStream
+{
+	struct PstRedisStream *next;
+	char	   *key;
+	int64		from_ms;		/* 0: not known yet */
+	int64		from_ordinal;
+	int64		to_ms;
+	int64		to_ordinal;
+	bool		wanted;
+} PstRedisStream;
+
+typedef struct PstRedisAsking
+{
+	MemoryContext context;		/* of the streams */
+	PstRedisStream *streams;	/* all since the first run */
+	PstRedisStream *stream;		/* the one that is read */
+	PstRedisStream **of;		/* each event's */
+	bool		trims;			/* streams are trimmed */
+	bool		last;			/* read on to the ends */
+	bool		sent;			/* an answer is due */
+	bool		first_known;	/* of the stream that is read */
+	PstHolding	holding;
+} PstRedisAsking;
 
 typedef struct PstRedis
 {
@@ -49,6 +76,7 @@ typedef struct PstRedis
 	StringInfoData claimed;		/* streams that are ours by this connection, each ended by NUL */
 	StringInfoData claiming;	/* those that are asked for */
 	int			claim_at;		/* the one whose answer is next */
+	int			claimed_by;		/* the connection's serial number */
 	PstRedisChunk chunks[2];
 	int			current;		/* the chunk that is in flight */
 	int			formatted;		/* events of the shipment formatted so far */
@@ -60,12 +88,16 @@ typedef struct PstRedis
 	int			refused[PST_REDIS_CHUNK];	/* events whose id was too small */
 	int			nrefused;
 	StringInfoData scratch;
+	PstRedisAsking asking;
 
 	uint8	   *verdicts;		/* PstVerdict of each event */
 	int			nverdicts;		/* room for so many */
 	int			duplicates;
 	PstFault	fault;
 } PstRedis;
+
+/* in redis.c: where a shipment's events go */
+extern void pst_redis_read_address(PstRedis *redis, const PstShipment *shipment);
 
 /* in redis_claim.c: false if there is nothing to ask */
 extern bool pst_redis_begin_claims(PstRedis *redis);
@@ -75,5 +107,11 @@ extern void pst_redis_take_claim(PstRedis *redis, const redisReply *reply);
 extern void pst_redis_begin_answers(PstRedis *redis);
 extern void pst_redis_take_answer(PstRedis *redis, const redisReply *reply);
 extern void pst_redis_take_finding(PstRedis *redis, const redisReply *reply);
+extern const char *pst_redis_entry_field(const redisReply *entry, const char *name);
+
+/* in redis_ask.c */
+extern void pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last);
+extern PstSinkProgress pst_redis_ask_step(PstRedis *redis);
+extern const PstHolding *pst_redis_held(const PstSink *sink);
 
 #endif							/* PST_REDIS_SHIPMENT_H */

@@ -60,6 +60,7 @@ typedef struct PstFault
 	PstVerdict	verdict;		/* the class; PST_VERDICT_NONE: no fault */
 	int			code;			/* the sink's own code, or 0 */
 	bool		in_doubt;		/* may have landed: send again as in doubt */
+	int			retry_after;	/* ms: the sink asks for no other try before */
 	char		what[192];		/* in our words, without secrets */
 	char		peer_said[512]; /* in the sink's words */
 } PstFault;
@@ -128,6 +129,7 @@ typedef struct PstShipment
 } PstShipment;
 
 typedef struct PstSink PstSink;
+typedef struct PstHolding PstHolding;	/* see holding.h */
 
 typedef struct PstSinkOps
 {
@@ -149,6 +151,16 @@ typedef struct PstSinkOps
 	/* keep an idle connection alive; called when wants()' timeout passes with nothing to send */
 	void		(*idle) (PstSink *sink);
 	void		(*close) (PstSink *sink);
+
+	/*
+	 * Both or neither: how often does the sink hold each of these events?  Begun
+	 * like send(), and driven by poll() and wants(); then held() tells, unless
+	 * fault() does.  Asked for runs of events one after another: first begins,
+	 * last ends a sequence.  The answer is the sink's until it is asked or sent
+	 * something again.
+	 */
+	void		(*ask) (PstSink *sink, const PstShipment *shipment, bool first, bool last);
+	const PstHolding *(*held) (const PstSink *sink);
 } PstSinkOps;
 
 /* The first member of every sink's own struct. */
@@ -175,6 +187,15 @@ pst_sink_send(PstSink *sink, const PstShipment *shipment)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->send(sink, shipment);
+}
+
+static inline void
+pst_sink_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last)
+{
+	Assert(!sink->sending);
+	Assert(shipment->nevents > 0);
+	sink->sending = true;
+	sink->ops->ask(sink, shipment, first, last);
 }
 
 static inline PstSinkProgress
@@ -232,9 +253,10 @@ extern PGDLLEXPORT void pst_check_option(const PstSinkOps *ops, PstOptionPlace p
  */
 extern PGDLLEXPORT void pst_check_options(const char *kind, Datum options, Oid catalog);
 
-/* in clickhouse.c, rabbitmq.c, redis.c */
+/* in clickhouse.c, rabbitmq.c, redis.c, webhook.c */
 extern const PstSinkOps pst_clickhouse_sink;
 extern const PstSinkOps pst_rabbitmq_sink;
 extern const PstSinkOps pst_redis_sink;
+extern const PstSinkOps pst_http_sink;
 
 #endif							/* PST_SINK_H */

@@ -15,6 +15,9 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+/* A rate is measured anew after standing still for so long. */
+#define RATE_GAP_S 10
+
 static PstCounters *counters = NULL;
 
 Size
@@ -84,14 +87,45 @@ pst_route_stat_free(Oid database, int route)
 	LWLockRelease(&all->lock);
 }
 
+/* A route that stood still for a while begins to be measured anew. */
+static void
+measure_rate(PstRouteStat *stat, int64 position, TimestampTz now)
+{
+	double		seconds = (double) (now - stat->rate_at) / USECS_PER_SEC;
+	double		rate = (double) (position - stat->rate_position) / seconds;
+
+	if (seconds < 0.5 && seconds >= 0 && stat->rate_at != 0)
+		return;
+	if (stat->rate_at != 0 && seconds < RATE_GAP_S && rate > 0)
+		stat->rate = stat->rate > 0 ? (3 * stat->rate + rate) / 4 : rate;
+	stat->rate_position = position;
+	stat->rate_at = now;
+}
+
+static void
+enter_state(PstRouteStat *stat, PstRouteState state, TimestampTz now)
+{
+	/* sending and idle take turns all the time: since when it does either */
+	bool		works = state == PST_ROUTE_IDLE || state == PST_ROUTE_SENDING;
+	bool		worked = stat->state == PST_ROUTE_IDLE || stat->state == PST_ROUTE_SENDING;
+
+	if (stat->state_since == 0 || (stat->state != state && !(works && worked)))
+		stat->state_since = now;
+	stat->state = state;
+}
+
 void
 pst_stat_progress(PstRouteStat *stat, PstRouteState state, int64 position,
 				  const PstRouteCounts *counts)
 {
+	TimestampTz now;
+
 	if (stat == NULL)
 		return;
+	now = GetCurrentTimestamp();
 	LWLockAcquire(&counters->lock, LW_EXCLUSIVE);
-	stat->state = state;
+	enter_state(stat, state, now);
+	measure_rate(stat, position, now);
 	stat->position = position;
 	stat->counts = *counts;
 	if (state != PST_ROUTE_RETRYING && state != PST_ROUTE_MISCONFIGURED)
@@ -103,12 +137,15 @@ void
 pst_stat_fault(PstRouteStat *stat, PstRouteState state, const char *error,
 			   TimestampTz next_attempt_at)
 {
+	TimestampTz now;
+
 	if (stat == NULL)
 		return;
+	now = GetCurrentTimestamp();
 	LWLockAcquire(&counters->lock, LW_EXCLUSIVE);
-	stat->state = state;
+	enter_state(stat, state, now);
 	strlcpy(stat->last_error, error, sizeof(stat->last_error));
-	stat->last_error_at = GetCurrentTimestamp();
+	stat->last_error_at = now;
 	stat->next_attempt_at = next_attempt_at;
 	LWLockRelease(&counters->lock);
 }

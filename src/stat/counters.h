@@ -32,6 +32,7 @@ typedef struct PstRouteStat
 	Oid			database;		/* InvalidOid: free */
 	int			route;
 	PstRouteState state;
+	TimestampTz state_since;
 	int64		position;
 	PstRouteCounts counts;
 	TimestampTz last_error_at;	/* 0: none */
@@ -39,6 +40,11 @@ typedef struct PstRouteStat
 	char		last_error[256];
 	uint32		latency[PST_LATENCY_BUCKETS];	/* commit to acknowledgement */
 	uint32		latencies;
+
+	/* how fast it passes events, averaged over some seconds of work */
+	double		rate;			/* positions per second; 0: not known */
+	int64		rate_position;	/* where it stood */
+	TimestampTz rate_at;		/* then */
 } PstRouteStat;
 
 typedef struct PstCounters

@@ -18,8 +18,8 @@ static void
 put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 {
 	static const char *const states[] = {"stopped", "idle", "sending", "retrying", "misconfigured"};
-	Datum		values[12];
-	bool		nulls[12] = {false};
+	Datum		values[14];
+	bool		nulls[14] = {false};
 	double		p50 = pst_stat_percentile(stat, 0.5);
 	double		p99 = pst_stat_percentile(stat, 0.99);
 
@@ -39,6 +39,10 @@ put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 	nulls[10] = p50 < 0;
 	values[11] = Float8GetDatum(p99);
 	nulls[11] = p99 < 0;
+	values[12] = TimestampTzGetDatum(stat->state_since);
+	nulls[12] = stat->state_since == 0;
+	values[13] = Float8GetDatum(stat->rate);
+	nulls[13] = stat->rate <= 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

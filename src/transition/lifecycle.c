@@ -1,32 +1,33 @@
 /*
  * lifecycle.c
- *	  attach() and detach(): a table's life as an FSM table, and the baseline of
- *	  its history.
+ *	  attach() and detach(): a table's life as an FSM table, and what is done
+ *	  when it is altered.
  *
- * Both take ShareRowExclusiveLock, as CREATE TRIGGER does: readers go on,
- * writers wait.
+ * attach() and detach() take ShareRowExclusiveLock, as CREATE TRIGGER does:
+ * readers go on, writers wait.  table_altered() relies on the lock of the DDL.
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/pg_inherits.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "event/append.h"
-#include "executor/tuptable.h"
+#include "compat/compat.h"
 #include "fmgr.h"
 #include "fsm/fsm.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "transition/bulk.h"
 #include "transition/timer.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(pst_attach);
 PG_FUNCTION_INFO_V1(pst_detach);
+PG_FUNCTION_INFO_V1(pst_table_altered);
 
 static List *
 text_list(FunctionCallInfo fcinfo, int n)
@@ -49,80 +50,6 @@ text_list(FunctionCallInfo fcinfo, int n)
 		result = lappend(result, TextDatumGetCString(elements[i]));
 	}
 	return result;
-}
-
-/* One row that was there before: an init in its state, and its timers. */
-static void
-baseline_row(PstFsm *fsm, HeapTuple tuple, bool log)
-{
-	char	   *key = pst_row_key(fsm, tuple);
-	char	   *state = pst_row_state(fsm, tuple);
-
-	if (log && fsm->logs[PST_INIT])
-	{
-		PstLogRow	row = {
-			.event_id = pst_log_draw_id(),
-			.type = PST_INIT,
-			.binding = fsm->binding,
-			.machine = fsm->version->number,
-			.key = key,
-			.from_state = "*",
-			.to_state = state,
-			.args_null = true,
-			.payload = pst_row_payload(fsm, tuple),
-			.reason = "baseline"
-		};
-
-		pst_log_append(&row, 1);
-	}
-	if (fsm->has_timers && state)
-		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
-}
-
-static void
-baseline_table(Relation rel, bool log)
-{
-	PstFsm	   *fsm = pst_fsm_lookup(rel, false);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "persistomata baseline",
-											  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		should_free;
-
-		CHECK_FOR_INTERRUPTS();
-		baseline_row(fsm, ExecFetchSlotHeapTuple(slot, false, &should_free), log);
-		MemoryContextReset(cxt);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-}
-
-/* The table, or each of its partitions that holds rows. */
-static void
-baseline(Relation rel, bool log)
-{
-	ListCell   *lc;
-
-	foreach(lc, find_all_inheritors(RelationGetRelid(rel), ShareRowExclusiveLock, NULL))
-	{
-		Relation	part = table_open(lfirst_oid(lc), NoLock);
-
-		if (part->rd_rel->relkind == RELKIND_RELATION)
-			baseline_table(part, log);
-		else if (part->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-			ereport(ERROR,
-					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-					 errmsg("partition \"%s\" is not an ordinary table", RelationGetRelationName(part))));
-		table_close(part, NoLock);
-	}
 }
 
 /* attach(fsm, machine, state_column, key_columns, payload_columns, types, enforce, on_final, baseline) */
@@ -149,7 +76,7 @@ pst_attach(PG_FUNCTION_ARGS)
 
 	rel = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
 	pst_fsm_bind(rel, &options);
-	baseline(rel, PG_GETARG_BOOL(8));
+	pst_baseline(rel, PG_GETARG_BOOL(8));
 	table_close(rel, NoLock);
 	PG_RETURN_VOID();
 }
@@ -158,11 +85,54 @@ Datum
 pst_detach(PG_FUNCTION_ARGS)
 {
 	Relation	rel = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
-	PstFsm	   *fsm = pst_fsm_lookup(rel, true);
 
-	if (fsm)
-		pst_timers_cancel_all(fsm, true);
-	pst_fsm_unbind(rel);
+	/* nothing is compiled: a binding that no longer fits its table must not stay */
+	pst_timers_cancel_all(pst_fsm_unbind(rel), true);
 	table_close(rel, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * What can run the machine's code runs as the table's owner and in a restricted
+ * operation, as an index's expressions do: others alter tables too.
+ */
+static void
+follow_table(Relation rel)
+{
+	List	   *adopted;
+	ListCell   *lc;
+	Oid			user;
+	int			context;
+	int			level = NewGUCNestLevel();
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(rel->rd_rel->relowner, context | SECURITY_RESTRICTED_OPERATION);
+	adopted = pst_fsm_altered(rel);
+	foreach(lc, adopted)
+	{
+		Relation	part = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (part->rd_rel->relkind == RELKIND_RELATION)
+			pst_log_all_rows(part, PST_INIT, "baseline", true);
+		table_close(part, NoLock);
+	}
+	AtEOXact_GUC(false, level);
+	SetUserIdAndSecContext(user, context);
+	foreach(lc, adopted)
+		pst_fsm_guard_truncate(lfirst_oid(lc));
+}
+
+/* table_altered(oid): called by an event trigger after DDL */
+Datum
+pst_table_altered(PG_FUNCTION_ARGS)
+{
+	Relation	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+
+	if (rel == NULL)
+		PG_RETURN_VOID();
+	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE) &&
+		pst_owns_table(RelationGetRelid(rel)))
+		follow_table(rel);
+	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
 }

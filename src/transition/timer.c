@@ -76,9 +76,9 @@ pst_timers_cancel(PstFsm *fsm, const char *key)
 }
 
 void
-pst_timers_cancel_all(PstFsm *fsm, bool delayed)
+pst_timers_cancel_all(int binding, bool delayed)
 {
-	Datum		args[] = {Int32GetDatum(fsm->binding), BoolGetDatum(delayed)};
+	Datum		args[] = {Int32GetDatum(binding), BoolGetDatum(delayed)};
 
 	pst_timer_write(&cancel_table, args, NULL, NULL);
 }

@@ -12,14 +12,18 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "config/config.h"
 #include "event/append.h"
 #include "fmgr.h"
+#include "transition/bulk.h"
 #include "transition/decision.h"
+#include "transition/ending.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
 #include "transition/timer.h"
+#include "transition/trigger.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -28,6 +32,19 @@
 PG_FUNCTION_INFO_V1(pst_decide);
 PG_FUNCTION_INFO_V1(pst_record);
 PG_FUNCTION_INFO_V1(pst_refuse_truncate);
+
+bool
+pst_is_our_trigger(const Trigger *trigger)
+{
+	bool		before = TRIGGER_FOR_BEFORE(trigger->tgtype);
+	FmgrInfo	function;
+
+	if (trigger->tgqual || trigger->tgnattr > 0 || !TRIGGER_FOR_ROW(trigger->tgtype) ||
+		strcmp(trigger->tgname, before ? PST_DECIDE_TRIGGER : PST_RECORD_TRIGGER) != 0)
+		return false;
+	fmgr_info(trigger->tgfoid, &function);
+	return function.fn_addr == (before ? pst_decide : pst_record);
+}
 
 /*
  * Only attach() makes these triggers: under another name or at another time one
@@ -182,12 +199,10 @@ move_firing(PstMove *move, PstFiring *firing)
 	}
 }
 
-/* fire() is at this row: returns the row after, or NULL if it is refused. */
-static HeapTuple
-decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new)
+HeapTuple
+pst_decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new, PstDecision *decision)
 {
 	PstMove		move;
-	PstDecision *decision;
 
 	firing->taken = true;
 	introduce_row(firing, fsm, old);
@@ -200,7 +215,10 @@ decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new)
 		report_to_firing(firing, &move, NULL);
 		return NULL;
 	}
-	decision = pst_decision_keep(fsm->relid, &old->t_self);
+	if (decision == NULL)
+		decision = pst_decision_keep(fsm->relid, &old->t_self);
+	else
+		decision->cxt = CurrentMemoryContext;
 	fill_decision(decision, &move, pst_move_state(&move), firing->args, firing->args_null);
 	if (firing->reason)
 		decision->reason = MemoryContextStrdup(decision->cxt, firing->reason);
@@ -266,7 +284,7 @@ decide_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 	if (pst_firing_any(fsm))
 		firing = pst_firing_for(fsm, pst_row_key(fsm, old));
 	if (firing)
-		return decide_firing(fsm, firing, old, new);
+		return pst_decide_firing(fsm, firing, old, new, NULL);
 
 	from = pst_row_state(fsm, old);
 	to = pst_row_state(fsm, new);
@@ -428,6 +446,16 @@ enter_state(PstFsm *fsm, const char *key, const char *state, HeapTuple tuple)
 		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
 }
 
+void
+pst_record_move(PstFsm *fsm, PstDecision *decision, const char *key, const char *from,
+				const char *state, HeapTuple new)
+{
+	log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
+	enter_state(fsm, key, state, new);
+	run_void_actions(fsm, decision, new);
+	pst_end_instance(fsm, state, new);
+}
+
 static void
 log_value(PstFsm *fsm, const char *key, int64 event_id, const char *state, HeapTuple tuple)
 {
@@ -479,11 +507,7 @@ record_update(PstFsm *fsm, HeapTuple old, HeapTuple new)
 	if (decision->type == PST_VALUE)
 		log_value(fsm, key, decision->event_id, state, new);
 	else
-	{
-		log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
-		enter_state(fsm, key, state, new);
-		run_void_actions(fsm, decision, new);
-	}
+		pst_record_move(fsm, decision, key, from, state, new);
 	pst_decision_drop(decision);
 }
 
@@ -517,6 +541,7 @@ record_insert(PstFsm *fsm, HeapTuple new)
 	enter_state(fsm, key, state, new);
 	if (decision)
 		run_void_actions(fsm, decision, new);
+	pst_end_instance(fsm, state, new);
 	pst_decision_drop(decision);
 }
 
@@ -552,15 +577,25 @@ pst_record(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/*
+ * A statement trigger of the table and of each of its partitions.  One that was
+ * left behind, on a partition that was detached, has nothing to say.
+ */
 Datum
 pst_refuse_truncate(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = trigger_data(fcinfo, "refuse_truncate");
+	Relation	rel = trigger_data(fcinfo, "refuse_truncate")->tg_relation;
+	PstFsm	   *fsm = pst_fsm_lookup(rel, !pst_fsm_is_guarded(rel));
 
-	ereport(ERROR,
-			(errcode(PST_TRUNCATE),
-			 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(trigdata->tg_relation)),
-			 errdetail("No event would tell of its instances' end."),
-			 errhint("Delete the rows, or detach the table first.")));
-	PG_RETURN_NULL();
+	if (fsm == NULL)
+		return PointerGetDatum(NULL);
+	if (!pst_allow_truncate)
+		ereport(ERROR,
+				(errcode(PST_TRUNCATE),
+				 errmsg("cannot truncate FSM table \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("Its instances would go without an event."),
+				 errhint("Delete the rows, or set persistomata.allow_truncate, which logs each as deleted.")));
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+		pst_log_all_rows(rel, PST_DELETED, "truncate", true);
+	return PointerGetDatum(NULL);
 }

@@ -25,6 +25,7 @@
 #include "worker/worker.h"
 
 #define STOP_TIMEOUT_MS 10000
+#define WORKER_COLUMNS 11
 
 PG_FUNCTION_INFO_V1(pst_start_workers);
 PG_FUNCTION_INFO_V1(pst_stop_workers);
@@ -114,49 +115,67 @@ pst_stop_workers(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("the workers of persistomata did not end within %d s", STOP_TIMEOUT_MS / 1000)));
 		tell = false;
-		(void) pst_net_wait(NULL, 20, PG_WAIT_EXTENSION);
+		(void) pst_net_wait(NULL, 20, pst_wait_event(PST_WAIT_END));
 	}
 	PG_RETURN_VOID();
 }
 
-Datum
-pst_stat_worker(PG_FUNCTION_ARGS)
+static void
+put_launcher(ReturnSetInfo *rsinfo, const PstShared *shared)
+{
+	Datum		values[WORKER_COLUMNS] = {0};
+	bool		nulls[WORKER_COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	nulls[1] = nulls[3] = nulls[4] = false;
+	values[1] = CStringGetTextDatum("launcher");
+	values[3] = Int32GetDatum(shared->launcher_pid);
+	values[4] = CStringGetTextDatum("running");
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+put_worker(ReturnSetInfo *rsinfo, const PstWorker *worker)
 {
 	static const char *const kinds[] = {"scheduler", "sink"};
 	static const char *const states[] = {"free", "wanted", "starting", "running", "waiting", "stopped"};
+	Datum		values[WORKER_COLUMNS];
+	bool		nulls[WORKER_COLUMNS] = {false};
+	char		doing[PST_DOING_SIZE];
+
+	strlcpy(doing, worker->doing, sizeof(doing));
+	values[0] = ObjectIdGetDatum(worker->database);
+	values[1] = CStringGetTextDatum(kinds[worker->kind]);
+	values[2] = CStringGetTextDatum(worker->server);
+	nulls[2] = worker->server[0] == '\0';
+	values[3] = Int32GetDatum(worker->pid);
+	nulls[3] = worker->pid == 0;
+	values[4] = CStringGetTextDatum(worker->foreign ? "foreign" : states[worker->state]);
+	values[5] = TimestampTzGetDatum(worker->since);
+	values[6] = CStringGetTextDatum(doing);
+	values[7] = TimestampTzGetDatum(worker->doing_since);
+	nulls[6] = nulls[7] = doing[0] == '\0';
+	values[8] = Int32GetDatum(worker->restarts);
+	values[9] = Int32GetDatum(worker->failures);
+	values[10] = TimestampTzGetDatum(worker->restart_at);
+	nulls[10] = worker->state != PST_WORKER_WAITING;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* live_workers() */
+Datum
+pst_stat_worker(PG_FUNCTION_ARGS)
+{
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PstShared  *shared = pst_shared();
 
 	InitMaterializedSRF(fcinfo, 0);
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	if (shared->launcher_pid != 0)
-	{
-		Datum		values[6] = {0};
-		bool		nulls[6] = {true, false, true, false, false, true};
-
-		values[1] = CStringGetTextDatum("launcher");
-		values[3] = Int32GetDatum(shared->launcher_pid);
-		values[4] = CStringGetTextDatum("running");
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
+		put_launcher(rsinfo, shared);
 	for (int i = 0; i < PST_MAX_WORKERS; i++)
-	{
-		PstWorker  *worker = &shared->workers[i];
-		Datum		values[6];
-		bool		nulls[6] = {false};
-
-		if (worker->state == PST_WORKER_FREE)
-			continue;
-		values[0] = ObjectIdGetDatum(worker->database);
-		values[1] = CStringGetTextDatum(kinds[worker->kind]);
-		values[2] = CStringGetTextDatum(worker->server);
-		nulls[2] = worker->server[0] == '\0';
-		values[3] = Int32GetDatum(worker->pid);
-		nulls[3] = worker->pid == 0;
-		values[4] = CStringGetTextDatum(worker->foreign ? "foreign" : states[worker->state]);
-		values[5] = TimestampTzGetDatum(worker->since);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
+		if (shared->workers[i].state != PST_WORKER_FREE)
+			put_worker(rsinfo, &shared->workers[i]);
 	LWLockRelease(&shared->lock);
 	return (Datum) 0;
 }

@@ -25,6 +25,7 @@
 #include "stat/counters.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -203,6 +204,7 @@ pst_launcher_main(Datum arg)
 	if (!become_the_launcher(shared))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
 
 	cycle = AllocSetContextCreate(TopMemoryContext, "persistomata launcher", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
@@ -216,7 +218,7 @@ pst_launcher_main(Datum arg)
 			look_at_databases(shared, probe);
 		probe = false;
 		wait = start_schedulers(shared, &exhausted);
-		pst_work_idle();
-		(void) pst_net_wait(NULL, wait, PG_WAIT_EXTENSION);
+		pst_work_idle("waiting for a database to need workers");
+		(void) pst_net_wait(NULL, wait, pst_wait_event(PST_WAIT_WORK));
 	}
 }

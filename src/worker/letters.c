@@ -226,8 +226,11 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 		outlet->failures = 0;
 	if (remaining > 0)
 	{
+		const PstFault *fault = sink->ops->fault(sink);
+
 		outlet->failures++;
-		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pst_backoff_ms(outlet->failures));
+		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+													   Max(pst_backoff_ms(outlet->failures), fault ? fault->retry_after : 0));
 		pst_stat_fault(outlet->stat, PST_ROUTE_RETRYING, pst_reason(sink, -1), outlet->retry_at);
 	}
 	else

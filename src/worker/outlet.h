@@ -59,6 +59,8 @@ typedef struct PstParcel
 	int64	   *letters;		/* these dead letters, not a stretch of the log; or NULL */
 } PstParcel;
 
+typedef struct PstAudit PstAudit;
+
 typedef struct PstSinkWorker
 {
 	PstWorker  *place;
@@ -76,6 +78,8 @@ typedef struct PstSinkWorker
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
 	int			max_rows;		/* of a shipment */
 	int			max_bytes;
+	PstAudit   *audit;			/* the reconciliation under way, or NULL */
+	bool		audits_due;		/* others may be asked for */
 } PstSinkWorker;
 
 /* in outlet.c */
@@ -101,6 +105,13 @@ extern void pst_parcel_advance(PstSinkWorker *worker);
 extern bool pst_letters_wait(int route);
 extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
+
+/* in reconcile.c */
+extern bool pst_audit_step(PstSinkWorker *worker);
+extern void pst_audit_drop(PstSinkWorker *worker);
+
+/* in sink.c: until the sink is done; false if it is to be broken off */
+extern bool pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on);
 
 /* in settle.c */
 extern char *pst_reason(const PstSink *sink, int nth);	/* -1: of the shipment */

@@ -56,9 +56,12 @@ static PstQuery prepared_query = {
 	0, {0}, NULL
 };
 
-/* Make a cut if there is something new, and tell of it. */
+/*
+ * Make a cut if there is something new, and tell of it.  committed_at is when
+ * the first commit since the last look took place, or 0.
+ */
 static void
-cut(Scheduler *scheduler)
+cut(Scheduler *scheduler, TimestampTz committed_at)
 {
 	PstWorker  *place = scheduler->place;
 	PstCutResult result;
@@ -77,6 +80,7 @@ cut(Scheduler *scheduler)
 		return;
 	if (newest.cut > 0 && pg_atomic_read_u64(&place->newest_cut) != (uint64) newest.cut)
 	{
+		pst_note_commits(place, newest.cut, newest.stream_ms, committed_at);
 		pg_atomic_write_u64(&place->end_position, newest.first_position + newest.events);
 		pg_write_barrier();
 		pg_atomic_write_u64(&place->newest_cut, newest.cut);
@@ -107,6 +111,7 @@ look_at_log(Scheduler *scheduler)
 {
 	PstWorker  *place = scheduler->place;
 	int64		now = pst_net_now();
+	TimestampTz committed_at;
 	int			unasked = -1;
 
 	if (pg_atomic_read_u32(&place->prepared) != 0)
@@ -128,8 +133,10 @@ look_at_log(Scheduler *scheduler)
 	if (now - scheduler->last_cut_ms < pst_min_linger)
 		return pst_sooner(unasked, pst_min_linger - (int) (now - scheduler->last_cut_ms));
 	/* before the snapshot: what is committed later sets it again */
-	pg_atomic_exchange_u32(&place->events, 0);
-	cut(scheduler);
+	committed_at = (TimestampTz) pg_atomic_read_u64(&place->committed_at);
+	if (pg_atomic_exchange_u32(&place->events, 0) == 0)
+		committed_at = 0;
+	cut(scheduler, committed_at);
 	return unasked;
 }
 
@@ -346,7 +353,7 @@ pst_scheduler_main(Datum arg)
 		if (scheduler.look)
 			wait = pst_sooner(wait, pst_min_linger);
 		if (wait < 0 || wait > 10)
-			pst_work_idle();
-		(void) pst_net_wait(NULL, wait, PG_WAIT_EXTENSION);
+			pst_work_idle(place->foreign ? "waiting for takeover()" : "waiting for events, timers and the ring");
+		(void) pst_net_wait(NULL, wait, pst_wait_event(PST_WAIT_WORK));
 	}
 }

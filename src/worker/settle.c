@@ -128,13 +128,32 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
 		worker->unacked_since = GetCurrentTimestamp();
 }
 
+/*
+ * From commit to acknowledgement.  An event occurs before its commit, perhaps
+ * long before; it was committed before its cut, and not before the first commit
+ * that the cut was made for.
+ */
 static void
-note_latencies(PstParcel *parcel)
+note_latencies(PstSinkWorker *worker, PstParcel *parcel)
 {
 	int64		now = GetCurrentTimestamp() + UNIX_EPOCH_US;
+	int64		stream_ms = 0;
+	int64		earliest = 0;
 
 	for (int i = 0; i < parcel->shipment.nevents; i++)
-		pst_stat_latency(parcel->outlet->stat, now - parcel->batch.events[i].occurred_at);
+	{
+		const PstEvent *event = &parcel->batch.events[i];
+
+		if (event->stream_ms != stream_ms)
+		{
+			int64		cut_ms = event->stream_ms - parcel->outlet->cursor.shift_ms;
+			TimestampTz noted = pst_noted_commits(worker->scheduler, cut_ms);
+
+			stream_ms = event->stream_ms;
+			earliest = noted != 0 ? noted + UNIX_EPOCH_US : cut_ms * 1000;
+		}
+		pst_stat_latency(parcel->outlet->stat, now - Max(event->occurred_at, earliest));
+	}
 }
 
 /* In our words and the sink's. */
@@ -192,7 +211,7 @@ settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally
 	move_cursor(worker, parcel, parcel->shipment.to_position);
 	if (tally->rejected > 0)
 		write_dead_letters(worker, sink, parcel);
-	note_latencies(parcel);
+	note_latencies(worker, parcel);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
 	parcel->in_doubt_since = 0;
 	pst_parcel_drop(parcel);
@@ -214,7 +233,9 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 static TimestampTz
 fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
 {
-	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pst_backoff_ms(++*failures));
+	const PstFault *fault = sink->ops->fault(sink);
+	int			wait_ms = Max(pst_backoff_ms(++*failures), fault ? fault->retry_after : 0);
+	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
 	char	   *text = pst_reason(sink, -1);
 
 	pst_stat_fault(outlet->stat, state, text, at);
@@ -249,13 +270,18 @@ keep_undone(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tall
 	PstOutlet  *outlet = parcel->outlet;
 	int			kept = 0;
 
-	if (tally->rejected > 0)
-		return;					/* sent again as a whole: dead letters are written once */
-	for (int i = 0; i < parcel->shipment.nevents; i++)
-		if (pst_sink_verdict(sink, i) != PST_DELIVERED)
-			parcel->batch.events[kept++] = parcel->batch.events[i];
-	parcel->batch.nevents = parcel->shipment.nevents = kept;
 	outlet->cursor.counts.sent += tally->delivered;
+	outlet->cursor.counts.dead += tally->rejected;
+	if (tally->rejected > 0)
+		write_dead_letters(worker, sink, parcel);
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		PstVerdict	verdict = pst_sink_verdict(sink, i);
+
+		if (verdict != PST_DELIVERED && verdict != PST_REJECTED)
+			parcel->batch.events[kept++] = parcel->batch.events[i];
+	}
+	parcel->batch.nevents = parcel->shipment.nevents = kept;
 	/* all before the first that is left is settled */
 	if (parcel->batch.events[0].position > outlet->cursor.next_position)
 		move_cursor(worker, parcel, parcel->batch.events[0].position - 1);

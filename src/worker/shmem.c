@@ -17,6 +17,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "worker/shmem.h"
 
 bool		pst_preloaded = false;
@@ -26,7 +27,7 @@ static object_access_hook_type previous_access_hook = NULL;
 static PstShared *shared = NULL;
 static PstWorker *my_scheduler = NULL;	/* a guess, checked at each use */
 
-StaticAssertDecl(sizeof(PstShared) <= 32 * 1024, "the workers' shared memory is meant to be small");
+StaticAssertDecl(sizeof(PstShared) <= 64 * 1024, "the workers' shared memory is meant to be small");
 
 Size
 pst_shared_size(void)
@@ -57,6 +58,7 @@ pst_shared(void)
 			pg_atomic_init_u32(&worker->routes, 0);
 			pg_atomic_init_u64(&worker->newest_cut, 0);
 			pg_atomic_init_u64(&worker->end_position, 0);
+			pg_atomic_init_u64(&worker->committed_at, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -82,6 +84,27 @@ pst_find_worker(PstWorkerKind kind, Oid database, const char *server)
 			return worker;
 	}
 	return NULL;
+}
+
+void
+pst_note_commits(PstWorker *scheduler, int64 cut, int64 stream_ms, TimestampTz at)
+{
+	PstCommitNote *note = &scheduler->commits[cut % PST_COMMIT_NOTES];
+
+	note->stream_ms = 0;
+	pg_write_barrier();
+	note->committed_at = at;
+	pg_write_barrier();
+	note->stream_ms = stream_ms;
+}
+
+TimestampTz
+pst_noted_commits(const PstWorker *scheduler, int64 stream_ms)
+{
+	for (int i = 0; i < PST_COMMIT_NOTES; i++)
+		if (scheduler->commits[i].stream_ms == stream_ms)
+			return scheduler->commits[i].committed_at;
+	return 0;
 }
 
 void
@@ -172,6 +195,9 @@ wake_after_commit(bool prepared, bool routes)
 		pg_atomic_fetch_add_u32(&scheduler->routes, 1);
 	if (prepared)
 		pg_atomic_exchange_u32(&scheduler->prepared, 1);
+	/* the first since the last look; that of two at once which is later will do */
+	if (pg_atomic_read_u32(&scheduler->events) == 0)
+		pg_atomic_write_u64(&scheduler->committed_at, (uint64) GetCurrentTimestamp());
 	wake = pg_atomic_exchange_u32(&scheduler->events, 1) == 0;
 	if (wake || routes)
 		pst_wake_worker(scheduler);

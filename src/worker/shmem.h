@@ -26,6 +26,8 @@
 #include "storage/lwlock.h"
 
 #define PST_MAX_WORKERS 96
+#define PST_DOING_SIZE 48
+#define PST_COMMIT_NOTES 16
 
 typedef enum PstWorkerKind
 {
@@ -43,6 +45,13 @@ typedef enum PstWorkerState
 	PST_WORKER_STOPPED
 } PstWorkerState;
 
+/* When the first of the commits that a cut was made for took place. */
+typedef struct PstCommitNote
+{
+	int64		stream_ms;		/* the cut's */
+	TimestampTz committed_at;
+} PstCommitNote;
+
 typedef struct PstWorker
 {
 	PstWorkerKind kind;
@@ -55,6 +64,11 @@ typedef struct PstWorker
 	TimestampTz since;
 	TimestampTz restart_at;		/* while WAITING */
 	int			failures;		/* in a row */
+	int			restarts;		/* since somebody first wanted it */
+
+	/* of the process itself, which writes them without the lock, for views */
+	char		doing[PST_DOING_SIZE];
+	TimestampTz doing_since;
 
 	/* of a scheduler */
 	bool		sink_ended;		/* since sinks were last settled on */
@@ -64,6 +78,8 @@ typedef struct PstWorker
 	pg_atomic_uint32 routes;	/* rises with each change of routes */
 	pg_atomic_uint64 newest_cut;	/* durable, and so to be sent */
 	pg_atomic_uint64 end_position;	/* of the newest cut */
+	pg_atomic_uint64 committed_at;	/* when events was set last */
+	PstCommitNote commits[PST_COMMIT_NOTES];	/* of the last cuts, by number; written before newest_cut */
 } PstWorker;
 
 typedef struct PstShared
@@ -97,6 +113,13 @@ extern void pst_worker_stop(PstWorker *worker);
 extern PstWorker *pst_worker_attach(Datum arg);
 /* From now on the end of this process is not a failure; a scheduler may be wanted again. */
 extern void pst_worker_ends_quietly(bool again);
+
+/* Say what this process does, in its place and in pg_stat_activity; idle or not. */
+extern void pst_worker_doing(const char *doing, bool idle);
+
+/* When the commits of a cut took place, at the earliest; 0: not known any more. */
+extern void pst_note_commits(PstWorker *scheduler, int64 cut, int64 stream_ms, TimestampTz at);
+extern TimestampTz pst_noted_commits(const PstWorker *scheduler, int64 stream_ms);
 
 extern void pst_wake_launcher(void);
 extern void pst_wake_worker(PstWorker *worker);

@@ -189,13 +189,36 @@ break_off(PstSinkWorker *worker, PstParcel *parcel)
 	}
 }
 
+bool
+pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
+{
+	TimestampTz changed_since = 0;
+
+	while (pst_sink_poll(sink) == PST_SINK_BUSY)
+	{
+		PstWants	wants;
+
+		if (read_on)
+		{
+			read_on = false;
+			read_ahead(worker);
+			continue;
+		}
+		pst_sink_wants(sink, &wants);
+		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS,
+							pst_wait_event(PST_WAIT_SINK));
+		pst_worker_reload();
+		if (to_be_broken_off(worker, &changed_since))
+			return false;
+	}
+	return true;
+}
+
 /* False if it was broken off. */
 static bool
 send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstConnection *connection = parcel->outlet->connection;
-	TimestampTz changed_since = 0;
-	bool		ahead = false;
 
 	pst_parcel_intend(worker, parcel);
 	if (connection->sink == NULL)
@@ -209,35 +232,19 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
-	pgstat_report_activity(STATE_RUNNING, "sending");
+	pst_worker_doing("sending, waiting for the sink", false);
 	pst_sink_send(connection->sink, &parcel->shipment);
-	while (pst_sink_poll(connection->sink) == PST_SINK_BUSY)
-	{
-		PstWants	wants;
-
-		if (!ahead)
-		{
-			ahead = true;
-			read_ahead(worker);
-			continue;
-		}
-		pst_sink_wants(connection->sink, &wants);
-		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS, PG_WAIT_EXTENSION);
-		pst_worker_reload();
-		if (to_be_broken_off(worker, &changed_since))
-		{
-			break_off(worker, parcel);
-			return false;
-		}
-	}
-	return true;
+	if (pst_await_sink(worker, connection->sink, true))
+		return true;
+	break_off(worker, parcel);
+	return false;
 }
 
 /* ---- the rest ---- */
 
 /* Connections that have nothing to send keep their heartbeat. */
 static void
-rest(PstSinkWorker *worker, int wait_ms)
+rest(PstSinkWorker *worker, int wait_ms, bool retry)
 {
 	PstWants	wants = {.timeout_ms = -1};
 	ListCell   *cell;
@@ -255,8 +262,8 @@ rest(PstSinkWorker *worker, int wait_ms)
 			wants.on[wants.nfds++] = one.on[i];
 	}
 	if (wait_ms != 0)
-		pst_work_idle();
-	(void) pst_net_wait(&wants, wait_ms, PG_WAIT_EXTENSION);
+		pst_work_idle(retry ? "waiting to try again" : "waiting for events");
+	(void) pst_net_wait(&wants, wait_ms, pst_wait_event(retry ? PST_WAIT_RETRY : PST_WAIT_WORK));
 	foreach(cell, worker->connections)
 	{
 		PstConnection *connection = lfirst(cell);
@@ -314,17 +321,18 @@ cycle(PstSinkWorker *worker)
 		if (send_parcel(worker, parcel))
 			pst_settle(worker, parcel);
 	}
-	else
+	else if (parcel->outlet != NULL || !pst_audit_step(worker))
 	{
 		/* nobody waits for a byte of ours: now or soon */
 		int			wait = pst_acknowledge_in_ms(worker);
+		int			retry = next_attempt_ms(worker);
 
 		if (wait == 0)
 		{
 			pst_acknowledge(worker);
 			wait = -1;
 		}
-		rest(worker, pst_sooner(wait, next_attempt_ms(worker)));
+		rest(worker, pst_sooner(wait, retry), retry >= 0);
 	}
 	if (pst_acknowledge_in_ms(worker) == 0)
 		pst_acknowledge(worker);

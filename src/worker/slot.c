@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
@@ -50,7 +51,10 @@ pst_worker_want(PstWorkerKind kind, Oid database, const char *server)
 		worker->kind = kind;
 		worker->database = database;
 		worker->generation++;
-		worker->failures = 0;
+		worker->failures = worker->restarts = 0;
+		worker->doing[0] = '\0';
+		worker->doing_since = 0;
+		memset(worker->commits, 0, sizeof(worker->commits));
 		worker->foreign = false;
 		worker->latch = NULL;
 		strlcpy(worker->server, server ? server : "", NAMEDATALEN);
@@ -130,6 +134,7 @@ pst_worker_wait(PstWorker *worker)
 		TimestampDifferenceExceeds(worker->since, now, GOOD_RUN_MS))
 		worker->failures = 0;
 	worker->failures++;
+	worker->restarts++;
 	worker->restart_at = TimestampTzPlusMilliseconds(now, Max(LEAST_WAIT_MS, pst_backoff_ms(worker->failures)));
 	enter(worker, PST_WORKER_WAITING);
 }
@@ -166,6 +171,7 @@ at_exit(int code, Datum arg)
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	me->pid = 0;
 	me->latch = NULL;
+	me->doing[0] = '\0';
 	if (me->state == PST_WORKER_RUNNING)
 	{
 		if (quietly && wanted_again && me->kind == PST_SCHEDULER)
@@ -188,6 +194,17 @@ at_exit(int code, Datum arg)
 		}
 	}
 	LWLockRelease(&shared->lock);
+}
+
+/* A reader may see it half written: it is for looking at. */
+void
+pst_worker_doing(const char *doing, bool idle)
+{
+	pgstat_report_activity(idle ? STATE_IDLE : STATE_RUNNING, doing);
+	if (me == NULL || strcmp(me->doing, doing) == 0)
+		return;
+	strlcpy(me->doing, doing, sizeof(me->doing));
+	me->doing_since = GetCurrentTimestamp();
 }
 
 /* STARTING -> RUNNING, in the worker itself */

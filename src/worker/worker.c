@@ -111,6 +111,7 @@ pst_worker_begin(Datum arg)
 	if (worker == NULL)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(worker->database, InvalidOid, 0);
+	SetConfigOption("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET, PGC_S_OVERRIDE);
 	for (int i = 0; i < (int) lengthof(own_settings); i++)
 		if (GetConfigOption(own_settings[i][0], true, false) != NULL)
 			SetConfigOption(own_settings[i][0], own_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -148,7 +149,7 @@ pst_work_begin(const char *doing)
 	Oid			extension;
 
 	SetCurrentStatementStartTimestamp();
-	pgstat_report_activity(STATE_RUNNING, doing);
+	pst_worker_doing(doing, false);
 	outside = CurrentMemoryContext;
 	StartTransactionCommand();
 	extension = pst_extension_oid();
@@ -178,10 +179,11 @@ pst_work_end(void)
 }
 
 void
-pst_work_idle(void)
+pst_work_idle(const char *why)
 {
+	SetCurrentStatementStartTimestamp();
 	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
+	pst_worker_doing(why, true);
 }
 
 void

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "compat/compat.h"
+#include "compat/wait.h"
 #include "postmaster/bgworker.h"
 #include "worker/shmem.h"
 
@@ -30,7 +31,7 @@ extern void pst_worker_be_alone(const char *name);
 /* A transaction of a worker; begin ends the process if the extension is gone. */
 extern void pst_work_begin(const char *doing);
 extern void pst_work_end(void);
-extern void pst_work_idle(void);
+extern void pst_work_idle(const char *why);
 
 /* The end of this process, without complaint and for good. */
 PST_NORETURN extern void pst_worker_quit(void);

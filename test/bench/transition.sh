@@ -79,7 +79,8 @@ report() { printf '%-58s %-24s wanted %-8s %s\n' "$1" "$(median "$3")" "$2" "$4"
 
 # What was written is cleared away, so that each run meets the same tables.
 tidy() {
-	sql -c 'TRUNCATE outbox, usual_outbox, hand_outbox' -c 'VACUUM ours, hand, floor, plain' -c CHECKPOINT
+	sql -c "TRUNCATE outbox, usual_outbox, hand_outbox, $(seq -s, -f 'persistomata.log_%g' 0 7)" \
+		-c 'VACUUM ours, hand, floor, plain' -c CHECKPOINT
 }
 
 outbox_columns='(binding, machine, timeline, type, key, event, from_state, to_state, args, payload)'

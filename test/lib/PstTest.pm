@@ -15,6 +15,7 @@ use Exporter qw(import);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PstTest::ClickHouse;
+use PstTest::Http;
 use PstTest::Proxy;
 use PstTest::RabbitMQ;
 use PstTest::Redis;
@@ -65,6 +66,7 @@ sub client
 	my $class =
 	    $server->kind eq 'redis' ? 'PstTest::Redis'
 	  : $server->kind eq 'rabbitmq' ? 'PstTest::RabbitMQ'
+	  : $server->kind eq 'http' ? 'PstTest::Http'
 	  : 'PstTest::ClickHouse';
 	return $class->connect($server->port, %opt);
 }
@@ -85,6 +87,10 @@ sub create_sink
 	{
 		%options = (host => '127.0.0.1', port => $port, %options);
 		($user, $password) = ('guest', 'guest');
+	}
+	elsif ($kind eq 'http')
+	{
+		%options = (url => "http://127.0.0.1:$port/hook", %options);
 	}
 	else
 	{

@@ -123,7 +123,7 @@ is(SinkProbe::count('delivered', @rows), 1, 'an error is taken');
 is(state_of('h:a'), '9007199254740993|big|state', 'and changes no state');
 probe(\%server, \%hash, q{'[{"position": 3, "name": "ba9876543210-1-3", "key": "a", "to_state": "anew"}]'});
 is(state_of('h:a'), '3|anew|state', 'another log begins anew');
-@rows = probe(\%server, { mode => 'hash' }, 'sink_probe.some(1, 2500)');
+@rows = probe(\%server, { mode => 'hash' }, SinkProbe::some(1, 2500, to_state => 'opened'));
 is(state_of('persistomata:public.turnstile:7'), '2407|opened|state', 'each instance has its own');
 
 # ----- TLS

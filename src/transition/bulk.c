@@ -1,0 +1,156 @@
+/*
+ * bulk.c
+ *	  Events about all rows of a table at once.
+ *
+ * The table is read under the latest snapshot: whoever calls has waited for
+ * writers to end, perhaps longer than its own snapshot knows of.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_inherits.h"
+#include "event/append.h"
+#include "executor/tuptable.h"
+#include "fsm/fsm.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "tcop/tcopprot.h"
+#include "transition/bulk.h"
+#include "transition/timer.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Log rows that are appended together. */
+#define ROWS_AT_ONCE 256
+
+/* Rows between two reports of how far it is. */
+#define PROGRESS_ROWS 10000
+
+typedef struct Bulk
+{
+	PstFsm	   *fsm;
+	PstEventType type;
+	const char *reason;
+	bool		log;
+	PstLogRow	rows[ROWS_AT_ONCE];
+	int			n;
+	MemoryContext cxt;			/* of the rows */
+} Bulk;
+
+static void
+flush(Bulk *bulk)
+{
+	if (bulk->n > 0)
+		pst_log_append(bulk->rows, bulk->n);
+	bulk->n = 0;
+	MemoryContextReset(bulk->cxt);
+}
+
+static void
+add_log_row(Bulk *bulk, const char *key, const char *state, HeapTuple tuple)
+{
+	bool		begins = bulk->type == PST_INIT;
+	PstLogRow  *row = &bulk->rows[bulk->n++];
+
+	*row = (PstLogRow)
+	{
+		.event_id = pst_log_draw_id(),
+		.type = bulk->type,
+		.binding = bulk->fsm->binding,
+		.machine = bulk->fsm->version->number,
+		.key = key,
+		.from_state = begins ? "*" : state,
+		.to_state = begins ? state : NULL,
+		.args_null = true,
+		.payload = pst_row_payload(bulk->fsm, tuple),
+		.reason = bulk->reason
+	};
+}
+
+static void
+add_row(Bulk *bulk, HeapTuple tuple)
+{
+	PstFsm	   *fsm = bulk->fsm;
+	char	   *key = pst_row_key(fsm, tuple);
+	char	   *state = pst_row_state(fsm, tuple);
+
+	if (bulk->log && fsm->logs[bulk->type])
+		add_log_row(bulk, key, state, tuple);
+	if (bulk->type == PST_DELETED)
+		pst_timers_cancel(fsm, key);
+	else if (fsm->has_timers && state)
+		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
+}
+
+/* How far a long baseline is, and when it will end, in pg_stat_activity. */
+static void
+tell_progress(Relation rel, int64 done, TimestampTz began)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - began) / USECS_PER_SEC;
+	double		total = Max(rel->rd_rel->reltuples, (double) done);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "attaching %s: " INT64_FORMAT " rows", RelationGetRelationName(rel), done);
+	if (rel->rd_rel->reltuples >= 0)
+		appendStringInfo(&text, " of about %.0f, %.0f s to go", total, seconds * (total - done) / done);
+	pgstat_report_activity(STATE_RUNNING, text.data);
+	pfree(text.data);
+}
+
+void
+pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
+{
+	Bulk	   *bulk = palloc0(sizeof(Bulk));
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	MemoryContext old;
+	TimestampTz began = GetCurrentTimestamp();
+	int64		done = 0;
+
+	bulk->fsm = pst_fsm_lookup(rel, false);
+	bulk->type = type;
+	bulk->reason = reason;
+	bulk->log = log;
+	bulk->cxt = AllocSetContextCreate(CurrentMemoryContext, "persistomata bulk", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(bulk->cxt);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		should_free;
+
+		CHECK_FOR_INTERRUPTS();
+		add_row(bulk, ExecFetchSlotHeapTuple(slot, false, &should_free));
+		if (bulk->n == ROWS_AT_ONCE || (bulk->n == 0 && bulk->fsm->has_timers))
+			flush(bulk);
+		if (++done % PROGRESS_ROWS == 0 && type == PST_INIT)
+			tell_progress(rel, done, began);
+	}
+	flush(bulk);
+	if (done >= PROGRESS_ROWS && debug_query_string)
+		pgstat_report_activity(STATE_RUNNING, debug_query_string);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(bulk->cxt);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	pfree(bulk);
+}
+
+void
+pst_baseline(Relation rel, bool log)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), ShareRowExclusiveLock, NULL))
+	{
+		Relation	part = table_open(lfirst_oid(lc), NoLock);
+
+		if (part->rd_rel->relkind == RELKIND_RELATION)
+			pst_log_all_rows(part, PST_INIT, "baseline", log);
+		table_close(part, NoLock);
+	}
+}
