@@ -89,7 +89,7 @@ build_packages() {
 
 # What the servers, and the tests that read them, need.
 server_packages() {
-	echo redis-server redis-sentinel rabbitmq-server clickhouse-server clickhouse-client curl openssl perl python3
+	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl openssl perl python3
 }
 
 # What else the tests need.

@@ -23,7 +23,7 @@ start)
 		sentinel down-after-milliseconds main 500
 		sentinel failover-timeout main 3000
 	END
-	redis-sentinel "$dir/sentinel.conf" --port "$port" --bind 127.0.0.1 --dir "$dir" \
+	"${PST_REDIS_SERVER:-redis-server}" "$dir/sentinel.conf" --sentinel --port "$port" --bind 127.0.0.1 --dir "$dir" \
 		--daemonize no --logfile "$dir/log" </dev/null >/dev/null 2>&1 &
 	echo "$!" >"$dir/pid"
 	for _ in $(seq 100); do
