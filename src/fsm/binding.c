@@ -503,12 +503,16 @@ pst_fsm_compile_piece(PstFsm *fsm, int piece)
 static void
 compile_generated(PstFsm *fsm)
 {
-	if (fsm->desc->constr == NULL || !fsm->desc->constr->has_generated_stored)
-		return;
-	fsm->generated = palloc0(sizeof(PstExpression *) * fsm->desc->natts);
-	for (int i = 0; i < fsm->desc->natts; i++)
-		if (TupleDescAttr(fsm->desc, i)->attgenerated)
-			fsm->generated[i] = pst_compile_generated(fsm->desc, i + 1);
+	int			natts = fsm->desc->natts;
+
+	for (int i = 0; i < natts; i++)
+	{
+		if (!TupleDescAttr(fsm->desc, i)->attgenerated)
+			continue;
+		if (fsm->generated == NULL)
+			fsm->generated = palloc0(sizeof(PstExpression *) * natts);
+		fsm->generated[i] = pst_compile_generated(fsm->desc, i + 1);
+	}
 }
 
 static void

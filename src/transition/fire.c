@@ -143,12 +143,28 @@ refuse_missing(PstFiring *firing)
 	MemoryContextSwitchTo(old);
 }
 
+/* The row was written, and no trigger saw it. */
+static void
+refuse_unguarded(PstFiring *firing)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the triggers of FSM table \"%s\" do not fire", firing->fsm->name),
+			 errdetail("They are disabled or missing, or session_replication_role is \"replica\"."),
+			 errhint("The column enforced of the view persistomata.fsm shows it.")));
+}
+
 static void
 run_update(PstFiring *firing, Relation rel, Datum *key)
 {
+	uint64		written;
+
 	SPI_connect();
 	SPI_execute_plan(fire_plan(firing->fsm, rel), key, NULL, false, 0);
+	written = SPI_processed;
 	SPI_finish();
+	if (written > 0 && !firing->taken)
+		refuse_unguarded(firing);
 }
 
 static void
@@ -159,15 +175,19 @@ fire_by_update(PstFiring *firing, Relation rel, Datum *key)
 	PG_TRY();
 	{
 		run_update(firing, rel, key);
-		/* gone while we waited, and perhaps there again: a newer snapshot tells */
-		if (!firing->taken && !IsolationUsesXactSnapshot())
-			run_update(firing, rel, key);
 	}
 	PG_FINALLY();
 	{
 		firings = firing->outer;
 	}
 	PG_END_TRY();
+}
+
+static void
+fire_at_row(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
+{
+	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
+		fire_by_update(firing, rel, key);
 }
 
 void
@@ -181,8 +201,10 @@ pst_fire(PstFiring *firing)
 	firing->taken = false;
 	firing->outcome.event = firing->signal.event;
 	target = pst_target(firing->fsm, rel);
-	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
-		fire_by_update(firing, rel, key);
+	fire_at_row(firing, rel, target, key);
+	/* gone while we waited, and perhaps there again: a newer snapshot tells */
+	if (!firing->taken && !IsolationUsesXactSnapshot())
+		fire_at_row(firing, rel, target, key);
 	/* the instance may have ended with the event that the key was used for */
 	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
 		refuse_missing(firing);
