@@ -184,7 +184,6 @@ pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing,
 	}
 }
 
-
 /* ----- mending ----- */
 
 /* Each instance's last event, and what the table of latest states has of it. */

@@ -10,8 +10,8 @@
  * row and args lock first in any case: what they see must be what holds when the
  * row is ours.
  *
- * An id that is drawn before the write is in order nevertheless: whoever writes
- * the next version has seen ours committed before drawing.
+ * Events' ids are drawn once the row is written, when nobody else can come
+ * between.
  */
 #include "postgres.h"
 
@@ -250,6 +250,9 @@ move_row(Write *write)
 			new = heap_copytuple(old);
 		if (new && write_row(write, new))
 		{
+			/* only now: who is refused meanwhile, and logs that, has locked the version before */
+			pst_draw_hop_ids(&write->decision);
+			firing->outcome.event_id = write->decision.hops[0].event_id;
 			record(write, new);
 			return;
 		}

@@ -197,6 +197,7 @@ move_firing(PstMove *move, PstFiring *firing)
 HeapTuple
 pst_decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new, PstDecision *decision)
 {
+	bool		direct = decision != NULL;
 	PstMove		move;
 
 	firing->taken = true;
@@ -210,14 +211,15 @@ pst_decide_firing(PstFsm *fsm, PstFiring *firing, HeapTuple old, HeapTuple new, 
 		report_to_firing(firing, &move, NULL);
 		return NULL;
 	}
-	if (decision == NULL)
+	if (!direct)
 		decision = pst_decision_keep(fsm->relid, &old->t_self);
 	else
 		decision->cxt = CurrentMemoryContext;
 	fill_decision(decision, &move, pst_move_state(&move), firing->args, firing->args_null);
 	if (firing->reason)
 		decision->reason = MemoryContextStrdup(decision->cxt, firing->reason);
-	pst_draw_hop_ids(decision);
+	if (!direct)
+		pst_draw_hop_ids(decision);
 	report_to_firing(firing, &move, decision);
 	return moved_tuple(&move, new);
 }

@@ -56,6 +56,7 @@ typedef struct PstParcel
 	char		name[128];
 	PstRouteSettings *settings;
 	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
+	bool		long_ago;		/* or if so, long ago */
 	int64	   *letters;		/* these dead letters, not a stretch of the log; or NULL */
 } PstParcel;
 
@@ -98,6 +99,7 @@ extern void pst_connections_reset(PstSinkWorker *worker);
 /* in parcel.c */
 extern bool pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_parcel_drop(PstParcel *parcel);
+extern void pst_parcel_doubt(PstParcel *parcel);
 extern void pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_parcel_advance(PstSinkWorker *worker);
 

@@ -305,8 +305,8 @@ settle_retry(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tal
 	outlet->cursor.counts.retried += tally->retry;
 	if (!worker->ops->names_shipments)
 		keep_undone(worker, sink, parcel, tally);
-	if (parcel->in_doubt_since == 0 && ((fault && fault->in_doubt) || tally->delivered > 0))
-		parcel->in_doubt_since = GetCurrentTimestamp();
+	if ((parcel->in_doubt_since == 0 || parcel->long_ago) && ((fault && fault->in_doubt) || tally->delivered > 0))
+		pst_parcel_doubt(parcel);
 	outlet->connection->retry_at = pst_fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
 	pst_stat_progress(outlet->stat, PST_ROUTE_RETRYING, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 }
