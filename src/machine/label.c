@@ -296,7 +296,8 @@ parse_action(LabelText *text, PstSnippet *action)
 	skip_blanks(text);
 	if (text->at == text->length)
 		return true;
-	if (text->text[text->at] != '/')
+	/* a comment is none of it, either */
+	if (text->text[text->at] != '/' || text->text[text->at + 1] == '*')
 		return complain(text, text->at, "syntax", "unexpected text in label");
 	cut_snippet(text, text->at + 1, text->length, action);
 	if (action->text[0] == '\0')
