@@ -7,7 +7,6 @@ CREATE TABLE persistomata.machine_version (
 	syntax      text NOT NULL,
 	definition  text NOT NULL,
 	entry_state text NOT NULL,
-	-- by name, as pg_dump has owners: it can be restored where the role does not exist
 	owner       name NOT NULL,
 	created_at  timestamptz NOT NULL DEFAULT now(),
 	dropped_at  timestamptz
@@ -61,7 +60,7 @@ COMMENT ON VIEW persistomata.machine IS
 'the versions of all machines';
 
 CREATE VIEW persistomata.machine_state AS
-SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final, s.entry_action, s.exit_action
+SELECT v.name AS machine, v.version, s.state, s.is_entry, s.is_final
   FROM persistomata.machine_version v,
 	   LATERAL persistomata.definition_states(v.definition, v.syntax) s
  WHERE v.dropped_at IS NULL;
