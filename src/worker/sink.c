@@ -316,6 +316,8 @@ cycle(PstSinkWorker *worker)
 		return;
 	if (parcel->outlet != NULL && parcel->shipment.nevents == 0)
 		pst_settle_empty(worker, parcel);
+	else if (parcel->outlet != NULL && pst_is_embedded(worker, parcel))
+		pst_embedded_run(worker, parcel);
 	else if (parcel->outlet != NULL && may_send(parcel))
 	{
 		if (send_parcel(worker, parcel))
