@@ -120,7 +120,7 @@ run_latency() {
 }
 
 run_cost() {
-	local round kind before after wal xids
+	local round kind before after wal xids tps
 	for round in without with without with; do
 		if [ "$round" = without ]; then
 			sql -c 'SELECT persistomata.stop_workers()' >/dev/null
@@ -133,10 +133,11 @@ run_cost() {
 		fi
 		sql -c CHECKPOINT
 		before=($(usage))
-		load "$seconds" >/dev/null
+		tps=$(load "$seconds")
 		after=($(usage))
-		note "cost.wal.$round" $((after[0] - before[0]))
-		note "cost.xids.$round" $((after[1] - before[1]))
+		# by transaction: a busy machine may not reach the rate
+		note "cost.wal.$round" "$(ratio $((after[0] - before[0])) $((tps * seconds)))"
+		note "cost.xids.$round" "$(ratio $((after[1] - before[1])) $((tps * seconds)))"
 		[ "$round" = without ] || for kind in clickhouse redis rabbitmq; do
 			sql -c "SELECT persistomata.drop_route('c_$kind')" >/dev/null
 			empty "$kind"

@@ -125,7 +125,9 @@ $server{redis}->stop;
 ($run, $found) = reconcile('r');
 like($node->safe_psql('postgres', "SELECT state, error FROM persistomata.reconciliation WHERE run = $run"),
 	qr/^failed\|.*connect/, 'a sink that is down is told');
-($run, $found) = reconcile('m') if 0;
+($run, $found) = reconcile('m');
+is($node->safe_psql('postgres', "SELECT state, error FROM persistomata.reconciliation WHERE run = $run"),
+	'failed|a sink of kind "rabbitmq" cannot be asked what it holds', 'a sink that cannot be asked, too');
 
 # ---- who may ----
 
