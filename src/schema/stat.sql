@@ -85,7 +85,7 @@ SELECT r.name AS route, r.server::text AS server,
   CROSS JOIN LATERAL (SELECT CASE WHEN l.state <> 'stopped' THEN greatest(l.position, persistomata.route_position(r.id))
 								  ELSE persistomata.route_position(r.id) END AS settled) p
   CROSS JOIN LATERAL persistomata.route_lag(p.settled + 1) g
- WHERE pg_catalog.pg_has_role(r.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+ WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.stat_route IS
 'routes: where each stands, how far behind, and what is in its way';
 GRANT SELECT ON persistomata.stat_worker, persistomata.stat_route TO PUBLIC;

@@ -120,9 +120,9 @@ typedef struct PstChTable
 	char	   *latest;			/* the table of the latest states, or NULL */
 	bool		create;			/* make what is missing */
 	bool		json;			/* … with JSON columns, where the server has them */
+	bool		asked;			/* by a sequence of questions about what it holds */
 	PstChDdl	ddl;			/* … and in this way */
 	MemoryContext looked;		/* of what the columns need; reset when looked up */
-	bool		asked;			/* by a sequence of questions about what it holds */
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
@@ -166,7 +166,7 @@ extern char *pst_ch_feed_name(const PstChTable *table);
 
 extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
 /* how many instances' latest states are behind the events; or mend them */
-extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend);
+extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, bool mend);
 
 /* ----- clickhouse_ship.c ----- */
 

@@ -138,7 +138,19 @@ create_latest(StringInfo sql, const PstChTable *table, PstChVersion version)
 				  "(fsm, key)", NULL, NULL, version);
 }
 
-/* An errored event changes no state, so it does not pass. */
+/* What the latest states take from the events; an errored event changes no state, so it does not pass. */
+static void
+append_feed(StringInfo sql, const PstChTable *table)
+{
+	appendStringInfoString(sql, "SELECT ");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE type != 'errored'");
+}
+
 static void
 create_feed(StringInfo sql, const PstChTable *table)
 {
@@ -147,13 +159,8 @@ create_feed(StringInfo sql, const PstChTable *table)
 	begin_statement(sql, table, "MATERIALIZED VIEW", feed);
 	appendStringInfoString(sql, " TO ");
 	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " AS SELECT ");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
-	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored'");
+	appendStringInfoString(sql, " AS ");
+	append_feed(sql, table);
 	pfree(feed);
 }
 
@@ -192,7 +199,7 @@ append_behind(StringInfo sql, const PstChTable *table)
 }
 
 void
-pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend)
+pst_ch_sql_behind(StringInfo sql, const PstChTable *table, bool mend)
 {
 	if (!mend)
 	{
@@ -206,13 +213,9 @@ pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version,
 	for (size_t i = 0; i < lengthof(own_columns); i++)
 		if (own_columns[i].in_latest)
 			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "`state`, `deleted`) SELECT ");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
-	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored' AND (fsm, key, position) IN (SELECT fsm, key, p FROM ");
+	appendStringInfoString(sql, "`state`, `deleted`) ");
+	append_feed(sql, table);
+	appendStringInfoString(sql, " AND (fsm, key, position) IN (SELECT fsm, key, p FROM ");
 	append_behind(sql, table);
 	appendStringInfoChar(sql, ')');
 }

@@ -23,6 +23,7 @@
 
 #define RUNNING_PAUSE 250		/* ms until we ask again whether an insert still runs */
 #define LATE_PAUSE 500			/* ms for a request that lies unread in the server's sockets to begin */
+#define LATE_AT_MOST (60 * 60 * 1000)	/* ms after which no such request is left */
 #define TOKEN_TRUST (15 * 60 * 1000)	/* ms for which a remembered token is relied on */
 #define MAX_CREATIONS 8
 #define MAX_STUMBLES 3
@@ -308,7 +309,7 @@ after_ask_landed(PstChSink *sink, const PstChAnswer *answer)
 	PstChClass	blame_class = work->blame_class;
 	int			npieces = work->npieces;
 	bool		look_again = blame_class == PST_CH_FINE && sink->shipment->in_doubt &&
-		work->looks > 1 && !is_token_trusted(sink);
+		sink->shipment->in_doubt_ms < LATE_AT_MOST && work->looks > 1 && !is_token_trusted(sink);
 
 	if (!pst_ch_piece_landed(sink, answer))
 	{

@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(pst_clickhouse_options);
 PG_FUNCTION_INFO_V1(pst_rabbitmq_options);
 PG_FUNCTION_INFO_V1(pst_redis_options);
 PG_FUNCTION_INFO_V1(pst_http_options);
+PG_FUNCTION_INFO_V1(pst_postgres_options);
 
 static const PstOptionDef *
 find_option(const PstSinkOps *ops, PstOptionPlace place, const char *name)
@@ -226,5 +227,12 @@ Datum
 pst_http_options(PG_FUNCTION_ARGS)
 {
 	pst_check_options("http", PG_GETARG_DATUM(0), PG_GETARG_OID(1));
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_postgres_options(PG_FUNCTION_ARGS)
+{
+	pst_check_options("postgres", PG_GETARG_DATUM(0), PG_GETARG_OID(1));
 	PG_RETURN_VOID();
 }

@@ -60,8 +60,8 @@ count_verdicts(const PstSink *sink, const PstParcel *parcel)
 /* ---- acknowledgements ---- */
 
 /* In SPI. */
-static void
-write_cursor(PstOutlet *outlet)
+void
+pst_write_cursor(PstOutlet *outlet)
 {
 	PstAck		ack = {
 		.route = outlet->route->id,
@@ -97,7 +97,7 @@ pst_acknowledge(PstSinkWorker *worker)
 
 		/* a promise that stands tells of all before it */
 		if (outlet->acked_position != outlet->cursor.next_position && !outlet->cursor.intent)
-			write_cursor(outlet);
+			pst_write_cursor(outlet);
 	}
 	PopActiveSnapshot();
 	SPI_finish();
@@ -133,14 +133,14 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
  * long before; it was committed before its cut, and not before the first commit
  * that the cut was made for.
  */
-static void
-note_latencies(PstSinkWorker *worker, PstParcel *parcel)
+void
+pst_note_latencies(const PstSinkWorker *worker, const PstParcel *parcel, int nevents)
 {
 	int64		now = GetCurrentTimestamp() + UNIX_EPOCH_US;
 	int64		stream_ms = 0;
 	int64		earliest = 0;
 
-	for (int i = 0; i < parcel->shipment.nevents; i++)
+	for (int i = 0; i < nevents; i++)
 	{
 		const PstEvent *event = &parcel->batch.events[i];
 
@@ -169,16 +169,13 @@ pst_reason(const PstSink *sink, int nth)
 	return psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
 }
 
-/* One transaction: the refused events, and that the shipment is settled. */
-static void
-write_dead_letters(PstSinkWorker *worker, const PstSink *sink, PstParcel *parcel)
+/* The refused events become dead letters; in SPI. */
+void
+pst_write_refused(const PstSink *sink, const PstParcel *parcel)
 {
 	StringInfoData json;
 
-	pst_work_begin("keeping dead letters");
 	initStringInfo(&json);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
 		const PstEvent *event = &parcel->batch.events[i];
@@ -189,7 +186,17 @@ write_dead_letters(PstSinkWorker *worker, const PstSink *sink, PstParcel *parcel
 		pst_encode_json(&json, event);
 		pst_dead_letter_write(parcel->outlet->route->id, event, json.data, pst_reason(sink, i));
 	}
-	write_cursor(parcel->outlet);
+}
+
+/* One transaction: the refused events, and that the shipment is settled. */
+static void
+write_dead_letters(const PstSink *sink, PstParcel *parcel)
+{
+	pst_work_begin("keeping dead letters");
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_write_refused(sink, parcel);
+	pst_write_cursor(parcel->outlet);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
@@ -210,8 +217,8 @@ settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally
 	outlet->connection->retry_at = 0;
 	move_cursor(worker, parcel, parcel->shipment.to_position);
 	if (tally->rejected > 0)
-		write_dead_letters(worker, sink, parcel);
-	note_latencies(worker, parcel);
+		write_dead_letters(sink, parcel);
+	pst_note_latencies(worker, parcel, parcel->shipment.nevents);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
 	parcel->in_doubt_since = 0;
 	pst_parcel_drop(parcel);
@@ -230,12 +237,13 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 
 /* ---- trouble ---- */
 
-static TimestampTz
-fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
+TimestampTz
+pst_fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
 {
 	const PstFault *fault = sink->ops->fault(sink);
-	int			wait_ms = Max(pst_backoff_ms(++*failures), fault ? fault->retry_after : 0);
-	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	int			backoff_ms = pst_backoff_ms(++*failures);
+	int			asked_ms = fault ? fault->retry_after : 0;
+	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, asked_ms));
 	char	   *text = pst_reason(sink, -1);
 
 	pst_stat_fault(outlet->stat, state, text, at);
@@ -256,7 +264,7 @@ settle_misconfigured(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel)
 	/* a promise stands until it is kept, and so does what may have landed */
 	outlet->doubted = Max(outlet->doubted, parcel->shipment.to_position);
 	outlet->doubted_since = GetCurrentTimestamp();
-	outlet->retry_at = fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, sink);
+	outlet->retry_at = pst_fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, sink);
 	if (worker->parcels[1].outlet == outlet)
 		pst_parcel_drop(&worker->parcels[1]);
 	pst_parcel_drop(parcel);
@@ -273,7 +281,7 @@ keep_undone(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tall
 	outlet->cursor.counts.sent += tally->delivered;
 	outlet->cursor.counts.dead += tally->rejected;
 	if (tally->rejected > 0)
-		write_dead_letters(worker, sink, parcel);
+		write_dead_letters(sink, parcel);
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
 		PstVerdict	verdict = pst_sink_verdict(sink, i);
@@ -297,9 +305,9 @@ settle_retry(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tal
 	outlet->cursor.counts.retried += tally->retry;
 	if (!worker->ops->names_shipments)
 		keep_undone(worker, sink, parcel, tally);
-	if (parcel->in_doubt_since == 0 && ((fault && fault->in_doubt) || tally->delivered > 0))
-		parcel->in_doubt_since = GetCurrentTimestamp();
-	outlet->connection->retry_at = fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
+	if ((parcel->in_doubt_since == 0 || parcel->long_ago) && ((fault && fault->in_doubt) || tally->delivered > 0))
+		pst_parcel_doubt(parcel);
+	outlet->connection->retry_at = pst_fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
 	pst_stat_progress(outlet->stat, PST_ROUTE_RETRYING, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 }
 
