@@ -456,6 +456,9 @@ run_timer(const DueTimer *timer)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	set_constraints_immediate();
+	/* what a crash undoes, it undoes together with the timer's end: it fires again */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	if (pst_timer_write(&lock_query, &id, NULL, NULL) > 0)
 		result = shoot_and_settle(&shot);
 	PopActiveSnapshot();
