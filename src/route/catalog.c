@@ -26,6 +26,7 @@ static PstQuery list_query = {
 
 #define SETTINGS_SELECT \
 	"SELECT s.version, s.machine, s.types, s.events, s.states, s.format, s.options," \
+	" s.filter, s.throttle, s.search_path," \
 	" (SELECT pg_catalog.min(n.version) FROM persistomata.route_settings n" \
 	" WHERE n.route OPERATOR(pg_catalog.=) $1 AND n.version OPERATOR(pg_catalog.>) s.version)" \
 	" FROM persistomata.route_settings s WHERE s.route OPERATOR(pg_catalog.=) $1"
@@ -52,7 +53,7 @@ static PstQuery generation_query = {
 };
 
 static PstQuery newest_ack_queries[PST_RING_SLOTS] = {{
-	"SELECT id, to_position, settings, sent, retried, duplicates, dead, from_position, at, hash"
+	"SELECT id, to_position, settings, sent, retried, duplicates, dead, from_position, at, hash, coalesced"
 	" FROM persistomata.ack_%d"
 	" WHERE route OPERATOR(pg_catalog.=) $1 AND generation OPERATOR(pg_catalog.=) $2"
 	" AND kind OPERATOR(pg_catalog.=) $3 ORDER BY id DESC LIMIT 1",
@@ -115,6 +116,15 @@ text_list(int column)
 	return list;
 }
 
+static char *
+text_or_null(int column)
+{
+	bool		isnull;
+	Datum		value = pst_result(0, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
 static PstOption *
 option_array(Datum jsonb, MemoryContext context)
 {
@@ -139,6 +149,7 @@ settings_row(MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	PstRouteSettings *settings = palloc0(sizeof(PstRouteSettings));
+	char	   *format;
 	Datum		options;
 	bool		last;
 
@@ -147,9 +158,15 @@ settings_row(MemoryContext context)
 	settings->types = text_list(3);
 	settings->events = text_list(4);
 	settings->states = text_list(5);
-	settings->format = TextDatumGetCString(pst_result(0, 6, NULL));
+	format = TextDatumGetCString(pst_result(0, 6, NULL));
+	settings->format = pst_format_is_built_in(format) ? format : "json";
+	if (settings->format != format)
+		settings->encoder = format;
 	options = pst_result(0, 7, NULL);
-	settings->until = DatumGetInt64(pst_result(0, 8, &last));
+	settings->filter = text_or_null(8);
+	settings->throttle = pst_throttle_parse(text_or_null(9));
+	settings->search_path = TextDatumGetCString(pst_result(0, 10, NULL));
+	settings->until = DatumGetInt64(pst_result(0, 11, &last));
 	if (last)
 		settings->until = PG_INT64_MAX;
 	MemoryContextSwitchTo(old);
@@ -194,6 +211,7 @@ newest_ack(const PstRing *ring, int route, char kind, PstCursor *cursor)
 		cursor->counts.retried = DatumGetInt64(pst_result(0, 5, NULL));
 		cursor->counts.duplicates = DatumGetInt64(pst_result(0, 6, NULL));
 		cursor->counts.dead = DatumGetInt64(pst_result(0, 7, NULL));
+		cursor->counts.coalesced = DatumGetInt64(pst_result(0, 11, NULL));
 		if (kind == 'a')
 		{
 			cursor->next_position = DatumGetInt64(pst_result(0, 2, NULL)) + 1;
@@ -281,6 +299,8 @@ pst_cursor_read(int route, PstCursor *cursor)
 
 		newest_ack(&ring, route, 'a', &before);
 		cursor->counts = before.counts;
+		/* what is sent again is sent as the route is now */
+		cursor->settings = settings;
 	}
 	find_beginning(&ring, cursor, !from_settings, from_position, settings);
 }

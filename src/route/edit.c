@@ -18,7 +18,9 @@
 #include "event/wake.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
+#include "fsm/fsm.h"
 #include "miscadmin.h"
+#include "route/code.h"
 #include "route/edit.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -55,9 +57,11 @@ static PstQuery version_query = {
 };
 
 static PstQuery settings_query = {
-	"INSERT INTO persistomata.route_settings (route, version, machine, types, events, states, format, start, options)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-	9, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID}, NULL
+	"INSERT INTO persistomata.route_settings (route, version, machine, types, events, states, format, start, options,"
+	" filter, throttle, search_path)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+	12, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID,
+	TEXTOID, TEXTOID, TEXTOID}, NULL
 };
 
 static PstQuery generation_query = {
@@ -74,7 +78,8 @@ static PstQuery find_query = {
 };
 
 static PstQuery newest_settings_query = {
-	"SELECT machine, types, events, states, format, start, options, version FROM persistomata.route_settings"
+	"SELECT machine, types, events, states, format, start, options, filter, throttle, search_path, version"
+	" FROM persistomata.route_settings"
 	" WHERE route OPERATOR(pg_catalog.=) $1 ORDER BY version DESC LIMIT 1",
 	1, {INT4OID}, NULL
 };
@@ -123,15 +128,28 @@ pst_owner_begin(PstOwnerRights *rights)
 		ReleaseSysCache(tuple);
 	}
 	GetUserIdAndSecContext(&rights->user, &rights->context);
-	SetUserIdAndSecContext(owner, rights->context | SECURITY_LOCAL_USERID_CHANGE);
+	rights->owner = owner;
+	pst_owner_resume(rights);
 	SPI_connect();
+}
+
+void
+pst_owner_resume(const PstOwnerRights *rights)
+{
+	SetUserIdAndSecContext(rights->owner, rights->context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+pst_owner_pause(const PstOwnerRights *rights)
+{
+	SetUserIdAndSecContext(rights->user, rights->context);
 }
 
 void
 pst_owner_end(const PstOwnerRights *rights)
 {
 	SPI_finish();
-	SetUserIdAndSecContext(rights->user, rights->context);
+	pst_owner_pause(rights);
 }
 
 void
@@ -187,16 +205,6 @@ needed_arg(FunctionCallInfo fcinfo, int n, const char *name)
 	return text;
 }
 
-static void
-refuse_unsupported(FunctionCallInfo fcinfo, int filter, int throttle)
-{
-	if (!PG_ARGISNULL(filter) || !PG_ARGISNULL(throttle))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a route cannot have a %s yet",
-						PG_ARGISNULL(filter) ? "throttle" : "filter")));
-}
-
 /* An array that is given; an empty one stands for NULL: all. */
 static void
 array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
@@ -208,61 +216,127 @@ array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
 						   ARR_DIMS(DatumGetArrayTypeP(*value))) == 0 ? 'n' : ' ';
 }
 
-Datum
-pst_create_route(PG_FUNCTION_ARGS)
+/* The columns of route_settings, as the queries above have them. */
+enum
 {
-	char	   *name = needed_arg(fcinfo, 0, "the route's name");
-	char	   *server = needed_arg(fcinfo, 1, "the server");
-	char	   *format = needed_arg(fcinfo, 7, "the format");
-	char	   *start = needed_arg(fcinfo, 9, "the start");
-	const PstSinkOps *ops = pst_route_check_server(server);
-	PstOwnerRights rights;
-	NameData	server_name;
-	Datum		args[9];
-	char		nulls[10] = "         ";
-	int			id;
-	int64		version;
+	SET_ROUTE, SET_VERSION, SET_MACHINE, SET_TYPES, SET_EVENTS, SET_STATES, SET_FORMAT, SET_START,
+	SET_OPTIONS, SET_FILTER, SET_THROTTLE, SET_PATH, SETTINGS_COLUMNS
+};
 
-	needed_arg(fcinfo, 2, "the machine");
-	refuse_unsupported(fcinfo, 6, 8);
-	pst_route_check_texts(format, start);
+typedef struct NewSettings
+{
+	Datum		values[SETTINGS_COLUMNS];
+	char		nulls[SETTINGS_COLUMNS + 1];
+} NewSettings;
+
+static void
+set_text(NewSettings *settings, int column, const char *text)
+{
+	settings->nulls[column] = text == NULL ? 'n' : ' ';
+	if (text)
+		settings->values[column] = CStringGetTextDatum(text);
+}
+
+/*
+ * A filter or throttle that is given; the empty string takes it away.  What is
+ * asked for is checked as the caller.
+ */
+static void
+set_conditions(NewSettings *settings, const char *filter, const char *throttle)
+{
+	if (throttle && *throttle)
+		(void) pst_throttle_parse(throttle);
+	if (throttle)
+		set_text(settings, SET_THROTTLE, *throttle ? throttle : NULL);
+	if (filter && *filter)
+		pst_filter_check(filter);
+	if (filter)
+		set_text(settings, SET_FILTER, *filter ? filter : NULL);
+	/* the path goes with the filter; without one it is the encoder's */
+	if ((filter && *filter) || settings->nulls[SET_FILTER] == 'n')
+		set_text(settings, SET_PATH, pst_current_path());
+}
+
+/* The settings that create_route's arguments make; checked as the caller. */
+static void
+settings_of_arguments(FunctionCallInfo fcinfo, const PstSinkOps *ops, NewSettings *settings)
+{
+	const char *start = needed_arg(fcinfo, 9, "the start");
+
+	memset(settings->nulls, ' ', SETTINGS_COLUMNS);
+	settings->nulls[SETTINGS_COLUMNS] = '\0';
+	set_text(settings, SET_MACHINE, needed_arg(fcinfo, 2, "the machine"));
+	set_text(settings, SET_FORMAT, pst_route_check_format(ops, needed_arg(fcinfo, 7, "the format")));
+	pst_route_check_start(start);
+	set_text(settings, SET_START, start);
 	if (!PG_ARGISNULL(3))
 		pst_route_check_types(PG_GETARG_DATUM(3));
+	for (int i = 0; i < 3; i++)
+	{
+		settings->nulls[SET_TYPES + i] = 'n';
+		array_arg(fcinfo, 3 + i, &settings->values[SET_TYPES + i], &settings->nulls[SET_TYPES + i]);
+	}
+	settings->nulls[SET_FILTER] = settings->nulls[SET_THROTTLE] = 'n';
+	set_conditions(settings, text_arg(fcinfo, 6), text_arg(fcinfo, 8));
 	if (PG_ARGISNULL(10))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("options must not be null")));
 	pst_route_check_options(ops, PG_GETARG_DATUM(10));
-	namestrcpy(&server_name, server);
+	settings->values[SET_OPTIONS] = PG_GETARG_DATUM(10);
+}
 
-	pst_owner_begin(&rights);
+/* As the extension's owner. */
+static int
+insert_route(const PstOwnerRights *rights, const char *name, const char *server)
+{
+	Datum		args[3];
+	NameData	server_name;
+
 	args[0] = CStringGetTextDatum(name);
 	if (pst_query_write(&exists_query, args, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("route \"%s\" exists already", name)));
+	namestrcpy(&server_name, server);
 	args[1] = NameGetDatum(&server_name);
-	args[2] = ObjectIdGetDatum(rights.user);
+	args[2] = ObjectIdGetDatum(rights->user);
 	pst_query_write(&create_query, args, NULL);
-	id = DatumGetInt32(pst_result(0, 1, NULL));
-	version = draw_version();
+	return DatumGetInt32(pst_result(0, 1, NULL));
+}
+
+/* A machine that is named as such, whose tables are known. */
+static void
+check_tables(const PstOwnerRights *rights, Datum machine)
+{
+	if (strchr(TextDatumGetCString(machine), '*') == NULL)
+		pst_route_check_tables(rights->user, machine);
+}
+
+Datum
+pst_create_route(PG_FUNCTION_ARGS)
+{
+	char	   *name = needed_arg(fcinfo, 0, "the route's name");
+	char	   *server = needed_arg(fcinfo, 1, "the server");
+	const PstSinkOps *ops = pst_route_check_server(server);
+	PstOwnerRights rights;
+	NewSettings settings;
+	Datum		args[4];
+	const char *start;
+	int			id;
+
+	settings_of_arguments(fcinfo, ops, &settings);
+	start = text_arg(fcinfo, 9);
+	pst_owner_begin(&rights);
+	check_tables(&rights, settings.values[SET_MACHINE]);
+	id = insert_route(&rights, name, server);
+	settings.values[SET_ROUTE] = Int32GetDatum(id);
+	settings.values[SET_VERSION] = Int64GetDatum(draw_version());
+	pst_query_write(&settings_query, settings.values, settings.nulls);
 
 	args[0] = Int32GetDatum(id);
-	args[1] = Int64GetDatum(version);
-	args[2] = PG_GETARG_DATUM(2);
-	for (int i = 0; i < 3; i++)
-	{
-		args[3 + i] = (Datum) 0;
-		nulls[3 + i] = 'n';
-		array_arg(fcinfo, 3 + i, &args[3 + i], &nulls[3 + i]);
-	}
-	args[6] = PG_GETARG_DATUM(7);
-	args[7] = PG_GETARG_DATUM(9);
-	args[8] = PG_GETARG_DATUM(10);
-	pst_query_write(&settings_query, args, nulls);
-
 	args[1] = Int64GetDatum(1);
-	args[2] = Int64GetDatum(version);
+	args[2] = settings.values[SET_VERSION];
 	args[3] = Int64GetDatum(0);
 	pst_query_write(&generation_query, args, strcmp(start, "earliest") == 0 ? NULL : " n  ");
 	pst_owner_end(&rights);
@@ -270,51 +344,78 @@ pst_create_route(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(id);
 }
 
+static const PstSinkOps *
+sink_of_route(const char *name, const char *server)
+{
+	ForeignServer *sink = GetForeignServerByName(server, true);
+	const PstSinkOps *ops = sink ? pst_sink_of_wrapper(GetForeignDataWrapper(sink->fdwid)->fdwname) : NULL;
+
+	if (ops == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" of route \"%s\" does not exist", server, name)));
+	return ops;
+}
+
+/* The newest settings of a route; as the extension's owner. */
+static void
+read_settings(int route, NewSettings *settings)
+{
+	Datum		arg = Int32GetDatum(route);
+
+	pst_query_write(&newest_settings_query, &arg, NULL);
+	settings->nulls[SET_ROUTE] = settings->nulls[SET_VERSION] = ' ';
+	settings->nulls[SETTINGS_COLUMNS] = '\0';
+	settings->values[SET_ROUTE] = arg;
+	for (int column = SET_MACHINE; column < SETTINGS_COLUMNS; column++)
+	{
+		bool		isnull;
+
+		settings->values[column] = pst_result(0, column - SET_MACHINE + 1, &isnull);
+		settings->nulls[column] = isnull ? 'n' : ' ';
+	}
+}
+
+/* What alter_route gives besides arrays; checked as the caller. */
+static void
+change_settings(FunctionCallInfo fcinfo, const char *name, const char *server, NewSettings *settings)
+{
+	char	   *format = text_arg(fcinfo, 6);
+
+	if (format)
+		set_text(settings, SET_FORMAT, pst_route_check_format(sink_of_route(name, server), format));
+	set_conditions(settings, text_arg(fcinfo, 5), text_arg(fcinfo, 7));
+	if (PG_ARGISNULL(8))
+		return;
+	pst_route_check_options(sink_of_route(name, server), PG_GETARG_DATUM(8));
+	settings->values[SET_OPTIONS] = PG_GETARG_DATUM(8);
+}
+
 Datum
 pst_alter_route(PG_FUNCTION_ARGS)
 {
 	char	   *name = needed_arg(fcinfo, 0, "the route's name");
-	char	   *format = text_arg(fcinfo, 6);
 	char	   *server;
 	PstOwnerRights rights;
-	Datum		args[9];
-	char		nulls[10] = "         ";
+	NewSettings settings;
+	int			id;
 
-	refuse_unsupported(fcinfo, 5, 7);
-	pst_route_check_texts(format, NULL);
 	if (!PG_ARGISNULL(2))
 		pst_route_check_types(PG_GETARG_DATUM(2));
-
 	pst_owner_begin(&rights);
-	args[0] = Int32GetDatum(find_route(&rights, name, &server));
-	args[1] = Int64GetDatum(draw_version());
-	pst_query_write(&newest_settings_query, args, NULL);
-	for (int i = 0; i < 7; i++)
-	{
-		bool		isnull;
-
-		args[2 + i] = pst_result(0, i + 1, &isnull);
-		nulls[2 + i] = isnull ? 'n' : ' ';
-	}
+	id = find_route(&rights, name, &server);
 	if (!PG_ARGISNULL(1))
-		args[2] = PG_GETARG_DATUM(1);
+		check_tables(&rights, PG_GETARG_DATUM(1));
+	settings.values[SET_VERSION] = Int64GetDatum(draw_version());
+	read_settings(id, &settings);
+	pst_owner_pause(&rights);
+	change_settings(fcinfo, name, server, &settings);
+	pst_owner_resume(&rights);
+	if (!PG_ARGISNULL(1))
+		settings.values[SET_MACHINE] = PG_GETARG_DATUM(1);
 	for (int i = 0; i < 3; i++)
-		array_arg(fcinfo, 2 + i, &args[3 + i], &nulls[3 + i]);
-	if (format)
-		args[6] = PG_GETARG_DATUM(6);
-	if (!PG_ARGISNULL(8))
-	{
-		ForeignServer *sink = GetForeignServerByName(server, true);
-		const PstSinkOps *ops = sink ? pst_sink_of_wrapper(GetForeignDataWrapper(sink->fdwid)->fdwname) : NULL;
-
-		if (ops == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("server \"%s\" of route \"%s\" does not exist", server, name)));
-		pst_route_check_options(ops, PG_GETARG_DATUM(8));
-		args[8] = PG_GETARG_DATUM(8);
-	}
-	pst_query_write(&settings_query, args, nulls);
+		array_arg(fcinfo, 2 + i, &settings.values[SET_TYPES + i], &settings.nulls[SET_TYPES + i]);
+	pst_query_write(&settings_query, settings.values, settings.nulls);
 	pst_owner_end(&rights);
 	pst_routes_changed();
 	PG_RETURN_VOID();
@@ -403,7 +504,7 @@ pst_seek_route(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(GetLatestSnapshot());
 	args[3] = Int64GetDatum(shift_for(DatumGetInt32(args[0]), position));
 	pst_query_read(&newest_settings_query, args);
-	args[2] = pst_result(0, 8, NULL);
+	args[2] = pst_result(0, 11, NULL);
 	PopActiveSnapshot();
 	args[1] = Int64GetDatum(position);
 	pst_query_write(&generation_query, args, NULL);

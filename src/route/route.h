@@ -11,6 +11,13 @@
 #include "nodes/pg_list.h"
 #include "sink/sink.h"
 
+/* How often, and how much, a route sends. */
+typedef struct PstThrottle
+{
+	bool		last;			/* of each instance only the last event of a shipment */
+	int			every_ms;		/* from the begin of a shipment to that of the next; 0: at once */
+} PstThrottle;
+
 /* One version of what a route is. */
 typedef struct PstRouteSettings
 {
@@ -20,8 +27,13 @@ typedef struct PstRouteSettings
 	List	   *types;			/* of char *; NIL: all */
 	List	   *events;
 	List	   *states;
-	char	   *format;
+	char	   *filter;			/* SQL, or NULL */
+	const char *format;			/* what sinks are told: "json" or "cloudevents" */
+	char	   *encoder;		/* its qualified name, or NULL */
+	char	   *search_path;	/* that filter and encoder run under */
+	PstThrottle throttle;
 	PstOption  *options;		/* ended by a NULL name */
+	struct PstRouteCode *code;	/* code.c's */
 } PstRouteSettings;
 
 typedef struct PstRouteCounts
@@ -30,6 +42,7 @@ typedef struct PstRouteCounts
 	int64		retried;
 	int64		duplicates;
 	int64		dead;
+	int64		coalesced;		/* left out by throttle => 'last' */
 } PstRouteCounts;
 
 /* Where a route stands. */
@@ -77,6 +90,15 @@ extern void pst_cursor_read(int route, PstCursor *cursor);
 /* in match.c: pure */
 extern bool pst_route_wants(const PstRouteSettings *settings, const PstEvent *event);
 extern bool pst_glob_match(const char *glob, const char *text);
+
+/* in throttle.c: throws if the text, which may be NULL, is none */
+extern PstThrottle pst_throttle_parse(const char *text);
+
+/* in throttle.c: keeps the last event of each instance, in order; returns how many went */
+extern int	pst_coalesce(PstEvent *events, int *nevents);
+
+/* in rights.c: may this role read the events of an FSM table?  In a transaction. */
+extern bool pst_route_may_read(Oid role, Oid relid);
 
 /* The kind of sink behind a foreign data wrapper, or NULL if it is none. */
 extern const PstSinkOps *pst_sink_of_wrapper(const char *fdwname);

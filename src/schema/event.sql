@@ -60,7 +60,8 @@ BEGIN
 			args        jsonb,
 			payload     jsonb,
 			reason      text,
-			headers     jsonb)', slot);
+			headers     jsonb,
+			only_route  int)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.log_%s (xid, event_id)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.log_%s (binding, key, event_id)', slot);
 		EXECUTE pg_catalog.format('CREATE TABLE persistomata.cut_%s (
@@ -86,6 +87,7 @@ BEGIN
 			retried       bigint NOT NULL,
 			duplicates    bigint NOT NULL,
 			dead          bigint NOT NULL,
+			coalesced     bigint NOT NULL,
 			at            timestamptz NOT NULL)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, generation, id)', slot);
 		INSERT INTO persistomata.ring (slot, turn) VALUES (slot, CASE slot WHEN 0 THEN 1 ELSE 0 END);

@@ -21,13 +21,16 @@ CREATE TABLE persistomata.route_settings (
 	types    text[],
 	events   text[],
 	states   text[],
+	filter   text,
 	format   text NOT NULL,
+	throttle text,
 	start    text NOT NULL,
 	options  jsonb NOT NULL,
+	search_path text NOT NULL,
 	PRIMARY KEY (route, version)
 );
 COMMENT ON TABLE persistomata.route_settings IS
-'the versions of a route; the log''s cuts say from where on each holds';
+'the versions of a route; the log''s cuts say from where on each holds; search_path is what filter and encoder run under';
 
 -- A seek begins a new generation: shipments get names that no sink has seen.
 CREATE TABLE persistomata.route_generation (

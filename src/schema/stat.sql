@@ -28,7 +28,7 @@ CREATE FUNCTION persistomata.live_routes(
 	OUT route int, OUT state text, OUT "position" bigint, OUT sent bigint, OUT retried bigint,
 	OUT duplicates bigint, OUT dead bigint, OUT last_error text, OUT last_error_at timestamptz,
 	OUT next_attempt_at timestamptz, OUT p50_ms float8, OUT p99_ms float8,
-	OUT state_since timestamptz, OUT rate float8)
+	OUT state_since timestamptz, OUT rate float8, OUT coalesced bigint)
 RETURNS SETOF record
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_live_routes';
 COMMENT ON FUNCTION persistomata.live_routes() IS 'the live state of routes in shared memory';
@@ -77,7 +77,8 @@ SELECT r.name AS route, r.server::text AS server,
 	   l.last_error, l.last_error_at, l.next_attempt_at, l.p50_ms, l.p99_ms,
 	   l.state_since, l.rate AS events_per_second,
 	   CASE WHEN g.events > 0 AND l.state IN ('sending', 'idle') AND l.rate > 0
-			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at
+			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at,
+	   coalesce(l.coalesced, 0) AS coalesced
   FROM persistomata.route r
   LEFT JOIN persistomata.live_routes() l ON l.route = r.id
   LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = r.server

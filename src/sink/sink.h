@@ -136,6 +136,7 @@ typedef struct PstSinkOps
 	const PstOptionDef *options;
 	bool		names_shipments;	/* its names are per shipment: range and hash are made
 									 * durable before the first byte */
+	bool		has_columns;	/* it takes events field by field: a route has no format */
 	int			max_rows;		/* the most events of a shipment */
 	int			max_bytes;		/* about the most bytes of a shipment */
 

@@ -12,9 +12,8 @@
 #include "utils/timestamp.h"
 #include "worker/outlet.h"
 
-/* A server may ask for smaller shipments than its kind takes. */
-static int
-limit_of(const ForeignServer *server, const char *name, int most)
+static const char *
+server_option(const ForeignServer *server, const char *name)
 {
 	ListCell   *cell;
 
@@ -23,22 +22,32 @@ limit_of(const ForeignServer *server, const char *name, int most)
 		DefElem    *option = lfirst(cell);
 
 		if (strcmp(option->defname, name) == 0)
-			return Max(1, Min(atoi(strVal(option->arg)), most));
+			return strVal(option->arg);
 	}
-	return most;
+	return NULL;
+}
+
+/* A server may ask for smaller shipments than its kind takes, a route for still smaller ones. */
+static int
+limit_of(const char *option, int most)
+{
+	return option ? Max(1, Min(atoi(option), most)) : most;
 }
 
 static void
 find_server(PstSinkWorker *worker)
 {
 	ForeignServer *server = GetForeignServerByName(worker->server, true);
+	const char *linger;
 
 	worker->server_oid = server ? server->serverid : InvalidOid;
 	worker->ops = server ? pst_sink_of_wrapper(GetForeignDataWrapper(server->fdwid)->fdwname) : NULL;
 	if (worker->ops == NULL)
 		return;
-	worker->max_rows = limit_of(server, "max_rows", worker->ops->max_rows);
-	worker->max_bytes = limit_of(server, "max_bytes", worker->ops->max_bytes);
+	worker->max_rows = limit_of(server_option(server, "max_rows"), worker->ops->max_rows);
+	worker->max_bytes = limit_of(server_option(server, "max_bytes"), worker->ops->max_bytes);
+	linger = server_option(server, "linger_ms");
+	worker->linger_ms = linger ? atoi(linger) : 0;
 }
 
 static PstOutlet *
@@ -76,11 +85,24 @@ free_outlet(PstSinkWorker *worker, PstOutlet *outlet, bool dropped)
 	MemoryContextDelete(outlet->context);
 }
 
+/* Settings have been found: what they say of shipments. */
+void
+pst_outlet_take_limits(const PstSinkWorker *worker, PstOutlet *outlet)
+{
+	const PstOption *options = outlet->settings->options;
+	const char *linger = pst_option(options, "linger_ms");
+
+	outlet->max_rows = limit_of(pst_option(options, "max_rows"), worker->max_rows);
+	outlet->max_bytes = limit_of(pst_option(options, "max_bytes"), worker->max_bytes);
+	outlet->linger_ms = linger ? atoi(linger) : worker->linger_ms;
+}
+
 /* Forget which settings the reader is at: they are found from its position. */
 void
 pst_outlet_drop_settings(PstOutlet *outlet)
 {
 	outlet->settings = NULL;
+	outlet->code_works = false;
 	MemoryContextReset(outlet->settings_context);
 }
 
@@ -236,19 +258,47 @@ pst_outlet_promised(const PstOutlet *outlet)
 	return outlet->cursor.intent && pst_reader_position(outlet->reader) <= outlet->cursor.intent_to;
 }
 
+/* Has something come since the outlet looked last? */
+static bool
+has_work(const PstSinkWorker *worker, const PstOutlet *outlet)
+{
+	return outlet->letters || pst_outlet_promised(outlet) ||
+		outlet->read_cut != (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
+}
+
+/* What waits for more to come, or for its time: see throttle and linger_ms. */
+static TimestampTz
+patience(PstOutlet *outlet)
+{
+	TimestampTz until = 0;
+
+	if (outlet->waiting_since == 0)
+		outlet->waiting_since = GetCurrentTimestamp();
+	if (outlet->linger_ms > 0)
+		until = TimestampTzPlusMilliseconds(outlet->waiting_since, outlet->linger_ms);
+	if (outlet->settings->throttle.every_ms > 0)
+		until = Max(until, TimestampTzPlusMilliseconds(outlet->sent_at, outlet->settings->throttle.every_ms));
+	return until;
+}
+
+TimestampTz
+pst_outlet_due_at(const PstSinkWorker *worker, PstOutlet *outlet)
+{
+	TimestampTz at = Max(outlet->retry_at, outlet->connection->retry_at);
+
+	if (outlet->settings && !outlet->full && !pst_outlet_promised(outlet) && has_work(worker, outlet))
+		at = Max(at, patience(outlet));
+	return at;
+}
+
 /* Is there something that an outlet could send now? */
 bool
-pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
+pst_outlet_is_ready(const PstSinkWorker *worker, PstOutlet *outlet)
 {
-	int64		newest = (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
-	TimestampTz now;
+	TimestampTz at;
 
-	if (outlet->connection == NULL)
+	if (outlet->connection == NULL || !has_work(worker, outlet))
 		return false;
-	if (!outlet->letters && !pst_outlet_promised(outlet) && outlet->read_cut == newest)
-		return false;
-	if (outlet->retry_at == 0 && outlet->connection->retry_at == 0)
-		return true;
-	now = GetCurrentTimestamp();
-	return outlet->retry_at <= now && outlet->connection->retry_at <= now;
+	at = pst_outlet_due_at(worker, outlet);
+	return at == 0 || at <= GetCurrentTimestamp();
 }

@@ -124,6 +124,8 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
 	outlet->cursor.next_position = to_position + 1;
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;
+	outlet->cursor.counts.coalesced += parcel->coalesced;
+	parcel->coalesced = 0;
 	if (worker->unacked_since == 0)
 		worker->unacked_since = GetCurrentTimestamp();
 }
@@ -169,26 +171,35 @@ pst_reason(const PstSink *sink, int nth)
 	return psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
 }
 
-/* One transaction: the refused events, and that the shipment is settled. */
 static void
-write_dead_letters(PstSinkWorker *worker, const PstSink *sink, PstParcel *parcel)
+write_letter(PstParcel *parcel, PstEvent *event, StringInfo json, const char *reason)
+{
+	resetStringInfo(json);
+	pst_encode_json(json, event);
+	pst_dead_letter_write(parcel->outlet->route->id, event, json->data, reason);
+}
+
+/*
+ * One transaction: the refused events, and that the shipment is settled.  The
+ * sink is NULL if it was not asked.
+ */
+static void
+write_dead_letters(const PstSink *sink, PstParcel *parcel)
 {
 	StringInfoData json;
+
+	parcel->outlet->cursor.counts.dead += parcel->nrefused;
 
 	pst_work_begin("keeping dead letters");
 	initStringInfo(&json);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	for (int i = 0; i < parcel->shipment.nevents; i++)
-	{
-		const PstEvent *event = &parcel->batch.events[i];
-
-		if (pst_sink_verdict(sink, i) != PST_REJECTED)
-			continue;
-		resetStringInfo(&json);
-		pst_encode_json(&json, event);
-		pst_dead_letter_write(parcel->outlet->route->id, event, json.data, pst_reason(sink, i));
-	}
+	for (int i = 0; sink && i < parcel->shipment.nevents; i++)
+		if (pst_sink_verdict(sink, i) == PST_REJECTED)
+			write_letter(parcel, &parcel->batch.events[i], &json, pst_reason(sink, i));
+	for (int i = 0; i < parcel->nrefused; i++)
+		write_letter(parcel, &parcel->refused[i], &json, parcel->reasons[i]);
+	parcel->nrefused = 0;
 	write_cursor(parcel->outlet);
 	PopActiveSnapshot();
 	SPI_finish();
@@ -209,8 +220,8 @@ settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally
 	outlet->connection->failures = 0;
 	outlet->connection->retry_at = 0;
 	move_cursor(worker, parcel, parcel->shipment.to_position);
-	if (tally->rejected > 0)
-		write_dead_letters(worker, sink, parcel);
+	if (tally->rejected > 0 || parcel->nrefused > 0)
+		write_dead_letters(sink, parcel);
 	note_latencies(worker, parcel);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
 	parcel->in_doubt_since = 0;
@@ -224,6 +235,8 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 	PstOutlet  *outlet = parcel->outlet;
 
 	move_cursor(worker, parcel, parcel->shipment.to_position);
+	if (parcel->nrefused > 0)
+		write_dead_letters(NULL, parcel);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 	pst_parcel_drop(parcel);
 }
@@ -231,20 +244,34 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 /* ---- trouble ---- */
 
 static TimestampTz
-fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
+tell_fault(PstOutlet *outlet, PstRouteState state, int *failures, const char *why, int least_ms)
 {
-	const PstFault *fault = sink->ops->fault(sink);
-	int			wait_ms = Max(pst_backoff_ms(++*failures), fault ? fault->retry_after : 0);
+	int			wait_ms = Max(pst_backoff_ms(++*failures), least_ms);
 	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
-	char	   *text = pst_reason(sink, -1);
 
-	pst_stat_fault(outlet->stat, state, text, at);
+	pst_stat_fault(outlet->stat, state, why, at);
 	if (*failures == 1)
 		ereport(LOG,
 				(errmsg("route \"%s\" to server \"%s\" waits", outlet->route->name, outlet->route->server),
-				 errdetail_internal("%s", text)));
-	pfree(text);
+				 errdetail_internal("%s", why)));
 	return at;
+}
+
+static TimestampTz
+fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
+{
+	const PstFault *fault = sink->ops->fault(sink);
+	char	   *why = pst_reason(sink, -1);
+	TimestampTz at = tell_fault(outlet, state, failures, why, fault ? fault->retry_after : 0);
+
+	pfree(why);
+	return at;
+}
+
+void
+pst_hold(PstOutlet *outlet, PstRouteState state, const char *why)
+{
+	outlet->retry_at = tell_fault(outlet, state, &outlet->failures, why, 0);
 }
 
 /* The route would have anything refused: it holds and probes, the others go on. */
@@ -272,8 +299,8 @@ keep_undone(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tall
 
 	outlet->cursor.counts.sent += tally->delivered;
 	outlet->cursor.counts.dead += tally->rejected;
-	if (tally->rejected > 0)
-		write_dead_letters(worker, sink, parcel);
+	if (tally->rejected > 0 || parcel->nrefused > 0)
+		write_dead_letters(sink, parcel);
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
 		PstVerdict	verdict = pst_sink_verdict(sink, i);
