@@ -6,7 +6,7 @@ MODULE_big = persistomata
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
-SCHEMA_PARTS = prelude types machine fsm event transition history sink route stat metrics grants
+SCHEMA_PARTS = prelude types machine fsm event transition history scaffold sink route stat metrics reconcile grants
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))

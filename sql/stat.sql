@@ -22,7 +22,7 @@ SELECT machine, version, fsm, state, instances, timed,
 SELECT * FROM seen;
 
 -- keys of several columns, of types whose text depends on settings; enums
-CREATE TYPE stat_color AS ENUM ('none', 'red', 'green', 'dark');
+CREATE TYPE stat_color AS ENUM ('none', 'red', 'green', 'dark', '*');
 CREATE TABLE "Stat odd" (at timestamptz, flag bool, word text, state stat_color, PRIMARY KEY (at, flag, word));
 SELECT persistomata.attach('"Stat odd"', 'stat_lamp');
 SET datestyle = 'German';

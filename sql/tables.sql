@@ -179,6 +179,27 @@ RESET persistomata.allow_truncate;
 SELECT count(*) FROM persistomata.timer;
 SELECT type, key, event, from_state, to_state, reason FROM persistomata.event WHERE fsm = 'public.part' ORDER BY event_id;
 DROP TABLE part, part3;
+-- functions get and give the table's row, whatever the partition's columns look like
+CREATE TABLE zone (region int, id int, state text, n int, twice int GENERATED ALWAYS AS (n * 2) STORED, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+CREATE TABLE zone1 PARTITION OF zone FOR VALUES IN (1);
+CREATE TABLE zone2 (twice int GENERATED ALWAYS AS (n * 2) STORED, gone int, n int, state text, id int NOT NULL, region int NOT NULL);
+ALTER TABLE zone2 DROP COLUMN gone;
+ALTER TABLE zone ATTACH PARTITION zone2 FOR VALUES IN (2);
+CREATE FUNCTION stamp(r zone, args jsonb) RETURNS zone LANGUAGE plpgsql AS $$
+BEGIN
+	r.n := r.twice * 100 + r.region;
+	RETURN r;
+END $$;
+CREATE TABLE marks (LIKE zone);
+CREATE FUNCTION mark(r zone, args jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO marks SELECT r.*';
+SELECT persistomata.create_machine('zone', E'flowchart LR\n a -->|go / stamp| b\n b -->|mark / mark| c');
+SELECT persistomata.attach('zone', 'zone');
+INSERT INTO zone (region, id, n) VALUES (1, 1, 3), (2, 1, 4);
+SELECT to_state FROM (VALUES ('["1", "1"]'), ('["2", "1"]')) v(k), (VALUES ('go'), ('mark')) e(e), LATERAL persistomata.fire('zone', k, e) ORDER BY k, e;
+SELECT * FROM zone ORDER BY region;
+SELECT * FROM marks ORDER BY region;
+DROP TABLE zone CASCADE;
+DROP TABLE marks;
 -- timers go with their table
 CREATE TABLE timed (id int PRIMARY KEY, state text, n int DEFAULT 0);
 SELECT persistomata.attach('timed', 'plain');

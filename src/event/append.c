@@ -64,7 +64,7 @@ open_current_slot(void)
 int64
 pst_log_draw_id(void)
 {
-	return nextval_internal(pst_log_relation("event_id"), false);
+	return nextval_internal(pst_log_event_id(), false);
 }
 
 /* ---- rows ---- */

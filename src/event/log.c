@@ -2,8 +2,9 @@
  * log.c
  *	  The tables of the event log, by slot of the ring.
  *
- * Tables are found by name, each time: the system caches make that cheap, and
- * the extension may have been dropped and created since.
+ * Tables are found by name: the system caches make that cheap, and the extension
+ * may have been dropped and created since.  What every event needs is kept until
+ * one of these relations is changed or dropped.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -67,10 +69,55 @@ numbered(const char *format, int slot)
 	return pst_log_relation(name);
 }
 
+/* ---- what every event needs ---- */
+
+static Oid	kept_tables[PST_RING_SLOTS];
+static Oid	kept_ring_slot;
+static Oid	kept_event_id;
+
+static void
+forget_kept(Datum arg, Oid relid)
+{
+	bool		ours = relid == InvalidOid || relid == kept_ring_slot || relid == kept_event_id;
+
+	for (int i = 0; i < PST_RING_SLOTS; i++)
+		ours |= relid == kept_tables[i];
+	if (!ours)
+		return;
+	memset(kept_tables, 0, sizeof(kept_tables));
+	kept_ring_slot = kept_event_id = InvalidOid;
+}
+
+/* An invalidation that comes while looking up is about what was there before. */
+static Oid
+keep(Oid *kept, Oid found)
+{
+	static bool watching = false;
+
+	if (!watching)
+		CacheRegisterRelcacheCallback(forget_kept, (Datum) 0);
+	watching = true;
+	*kept = found;
+	return found;
+}
+
 Oid
 pst_log_table(int slot)
 {
-	return numbered("log_#", slot);
+	Assert(slot >= 0 && slot < PST_RING_SLOTS);
+	return OidIsValid(kept_tables[slot]) ? kept_tables[slot] : keep(&kept_tables[slot], numbered("log_#", slot));
+}
+
+Oid
+pst_log_event_id(void)
+{
+	return OidIsValid(kept_event_id) ? kept_event_id : keep(&kept_event_id, pst_log_relation("event_id"));
+}
+
+static Oid
+ring_slot(void)
+{
+	return OidIsValid(kept_ring_slot) ? kept_ring_slot : keep(&kept_ring_slot, pst_log_relation("ring_slot"));
 }
 
 Oid
@@ -123,7 +170,7 @@ pst_ring_read(PstRing *ring)
 int
 pst_ring_current(void)
 {
-	Relation	sequence = relation_open(pst_log_relation("ring_slot"), AccessShareLock);
+	Relation	sequence = relation_open(ring_slot(), AccessShareLock);
 	Buffer		buffer = ReadBuffer(sequence, 0);
 	HeapTupleData tuple;
 	Page		page;

@@ -34,6 +34,7 @@ enum
 /* Their OIDs; each throws undefined_table if the extension is not there. */
 extern Oid	pst_log_table(int slot);
 extern Oid	pst_log_index(int slot);	/* on (xid, event_id) */
+extern Oid	pst_log_event_id(void); /* the sequence */
 extern Oid	pst_cut_table(int slot);
 extern Oid	pst_ack_table(int slot);
 extern Oid	pst_log_relation(const char *name);

@@ -9,6 +9,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "fsm/eligible.h"
@@ -26,7 +27,8 @@ check_binding(Relation rel)
 	PstFsm	   *fsm = pst_fsm_lookup(rel, true);
 	List	   *keys = NIL;
 
-	if (fsm == NULL)
+	/* without its triggers it is still being restored: indexes and all may be to come */
+	if (fsm == NULL || !pst_fsm_is_guarded(rel))
 		return;
 	pst_check_table_kind(rel);
 	pst_check_state_column(rel, NameStr(TupleDescAttr(fsm->desc, fsm->state_att - 1)->attname));
@@ -35,9 +37,9 @@ check_binding(Relation rel)
 	(void) pst_choose_key(rel, keys);
 }
 
-/* The tables that a table inherits from. */
+/* The tables that a table inherits from; only_new: since this transaction. */
 static List *
-find_parents(Oid relid)
+find_parents(Oid relid, bool only_new)
 {
 	List	   *result = NIL;
 	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
@@ -48,7 +50,8 @@ find_parents(Oid relid)
 	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		result = lappend_oid(result, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
+		if (!only_new || TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+			result = lappend_oid(result, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
 	systable_endscan(scan);
 	table_close(inherits, AccessShareLock);
 	return result;
@@ -62,7 +65,7 @@ check_parents(Relation rel)
 
 	if (rel->rd_rel->relispartition || !has_superclass(RelationGetRelid(rel)))
 		return;
-	foreach(lc, find_parents(RelationGetRelid(rel)))
+	foreach(lc, find_parents(RelationGetRelid(rel), false))
 	{
 		Relation	parent = table_open(lfirst_oid(lc), AccessShareLock);
 
@@ -84,6 +87,14 @@ has_trigger(Relation rel, const char *name)
 	return false;
 }
 
+/* A restored one may lack its trigger too, but is there already. */
+static bool
+is_new_partition(Relation part)
+{
+	return part->rd_rel->relispartition && !has_trigger(part, PST_TRUNCATE_TRIGGER) &&
+		find_parents(RelationGetRelid(part), true) != NIL;
+}
+
 bool
 pst_fsm_is_guarded(Relation rel)
 {
@@ -102,13 +113,13 @@ pst_fsm_altered(Relation rel)
 	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE && !rel->rd_rel->relispartition)
 		return NIL;
 	fsm = pst_fsm_lookup(rel, true);
-	if (fsm == NULL)
+	if (fsm == NULL || !pst_fsm_is_guarded(rel))
 		return NIL;
 	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
 	{
 		Relation	part = table_open(lfirst_oid(lc), AccessShareLock);
 
-		if (!has_trigger(part, PST_TRUNCATE_TRIGGER))
+		if (is_new_partition(part))
 		{
 			pst_check_states(part, NameStr(TupleDescAttr(fsm->desc, fsm->state_att - 1)->attname),
 							 NIL, fsm->machine);

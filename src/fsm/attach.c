@@ -142,11 +142,6 @@ check_options(const PstAttachOptions *options)
 	check_choice("on_final", options->on_final, on_final, lengthof(on_final));
 	foreach(lc, options->types)
 		check_choice("types", lfirst(lc), event_types, lengthof(event_types));
-	if (strcmp(options->on_final, "delete") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("on_final => 'delete' is not supported yet"),
-				 errhint("Ended instances keep their row, with the state *.")));
 }
 
 static void
@@ -240,7 +235,7 @@ pst_fsm_bind(Relation rel, const PstAttachOptions *options)
 				 errmsg("machine \"%s\" has no states", options->machine),
 				 errdetail("An instance of it would end as it begins.")));
 	pst_check_state_column(rel, options->state_column);
-	pst_check_state_type(rel, options->state_column, strcmp(options->on_final, "delete") != 0, version->machine);
+	pst_check_state_type(rel, options->state_column, version->machine);
 	keys = pst_choose_key(rel, options->key_columns);
 	pst_check_key(rel, keys, options->state_column);
 	payload = choose_payload(rel, options->payload_columns);
@@ -300,4 +295,21 @@ pst_fsm_guard_truncate(Oid relid)
 						 " FOR EACH STATEMENT EXECUTE FUNCTION persistomata.refuse_truncate()",
 						 PST_TRUNCATE_TRIGGER, name_of(relid)), false, 0);
 	SPI_finish();
+}
+
+void
+pst_fsm_rebind(Relation rel, const PstFsm *fsm, int machine)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(fsm->binding), Int32GetDatum(machine)};
+	PstIdentity save;
+
+	pst_become_owner(&save);
+	SPI_connect();
+	SPI_execute_with_args("UPDATE persistomata.binding SET machine = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+						  lengthof(types), types, values, NULL, false, 0);
+	SPI_finish();
+	pst_restore_identity(&save);
+	pst_fsm_invalidate(RelationGetRelid(rel));
+	CommandCounterIncrement();
 }

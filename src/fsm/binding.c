@@ -49,6 +49,7 @@ typedef struct BindingRow
 	List	   *types;
 	char	   *enforce;
 	char	   *search_path;
+	bool		deletes_ended;
 } BindingRow;
 
 static HTAB *fsm_cache = NULL;
@@ -115,6 +116,8 @@ free_fsm(PstFsm *fsm)
 			pst_expression_free(fsm->generated[i]);
 	if (fsm->fire_plan)
 		SPI_freeplan(fsm->fire_plan);
+	if (fsm->delete_plan)
+		SPI_freeplan(fsm->delete_plan);
 	MemoryContextDelete(fsm->cxt);
 }
 
@@ -220,7 +223,8 @@ read_binding(List *relids, MemoryContext cxt)
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
 	SPI_execute_with_args("SELECT id, relid::pg_catalog.oid, fsm, machine, state_column::pg_catalog.text,"
-						  " key_columns, payload_columns, types, enforce, search_path"
+						  " key_columns, payload_columns, types, enforce, search_path,"
+						  " on_final OPERATOR(pg_catalog.=) 'delete'"
 						  " FROM persistomata.binding"
 						  " WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) ANY ($1)",
 						  1, argtypes, args, NULL, true, 1);
@@ -244,6 +248,7 @@ read_binding(List *relids, MemoryContext cxt)
 		row->types = array_strings(types, isnull);
 		row->enforce = TextDatumGetCString(SPI_getbinval(tuple, desc, 9, &isnull));
 		row->search_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 10, &isnull));
+		row->deletes_ended = DatumGetBool(SPI_getbinval(tuple, desc, 11, &isnull));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -311,11 +316,18 @@ resolve_columns(PstFsm *fsm, BindingRow *row)
 	foreach(lc, row->payload_columns)
 		fsm->in_payload[column_number(fsm, lfirst(lc)) - 1] = true;
 	for (int i = 0; i < fsm->desc->natts; i++)
-		if (fsm->in_payload[i] && prints_by_settings(TupleDescAttr(fsm->desc, i)->atttypid))
-			fsm->fixed_settings = true;
+	{
+		Oid			type = TupleDescAttr(fsm->desc, i)->atttypid;
+
+		/* times go into jsonb in UTC anyhow */
+		if (fsm->in_payload[i] && type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID &&
+			prints_by_settings(type))
+			fsm->payload_by_settings = true;
+	}
 	for (int i = 0; i < fsm->nkeys; i++)
 		if (prints_by_settings(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid))
-			fsm->fixed_settings = true;
+			fsm->key_by_settings = true;
+	pst_payload_order(fsm);
 }
 
 static PstScope
@@ -338,6 +350,8 @@ note_expression(PstFsm *fsm, const PstExpression *expression)
 {
 	if (expression && expression->needs_path)
 		fsm->needs_path = true;
+	if (expression && expression->is_volatile)
+		fsm->needs_lock = true;
 }
 
 static bool
@@ -376,7 +390,7 @@ compile_function(PstFsm *fsm, PstAction *action, const char *text, PstScope *sco
 						format_type_be(row_type), format_type_be(result)),
 				 errposition(1)));
 	error_context_stack = callback.previous;
-	fsm->needs_path = true;
+	fsm->needs_path = fsm->needs_lock = true;
 }
 
 static void
@@ -400,41 +414,59 @@ compile_action(PstFsm *fsm, PstAction *action, const PstSnippet *snippet)
 }
 
 static void
-compile_edges(PstFsm *fsm)
+compile_edge(PstFsm *fsm, PstEdge *edge)
 {
+	const PstTransition *transition = edge->transition;
+	PstScope	scope;
+
+	if (transition->guard.text)
+	{
+		scope = scope_of(fsm, "guard", &transition->guard);
+		edge->guard = pst_compile_guard(&scope, transition->guard.text);
+		note_expression(fsm, edge->guard);
+	}
+	if (transition->timing.text)
+	{
+		scope = scope_of(fsm, "time event", &transition->timing);
+		edge->timing = pst_compile_time(&scope, transition->timing.text);
+		note_expression(fsm, edge->timing);
+		fsm->has_timers = true;
+	}
+	compile_action(fsm, &edge->action, &transition->action);
+}
+
+int
+pst_fsm_pieces(const PstFsm *fsm)
+{
+	return fsm->nedges + 2 * fsm->machine->nstates;
+}
+
+/* The edges, then each state's entry and exit. */
+static void
+compile_piece(PstFsm *fsm, int piece)
+{
+	int			state = (piece - fsm->nedges) / 2;
 	const PstMachine *machine = fsm->machine;
 
-	fsm->nedges = machine->ntransitions;
-	fsm->edges = palloc0(sizeof(PstEdge) * (fsm->nedges + 1));
-	for (int i = 0; i < fsm->nedges; i++)
-	{
-		const PstTransition *transition = &machine->transitions[i];
-		PstEdge    *edge = &fsm->edges[i];
-		PstScope	scope;
+	if (piece < fsm->nedges)
+		compile_edge(fsm, &fsm->edges[piece]);
+	else if ((piece - fsm->nedges) % 2 == 0)
+		compile_action(fsm, &fsm->entry[state], &machine->states[state].entry);
+	else
+		compile_action(fsm, &fsm->exit[state], &machine->states[state].exit);
+}
 
-		edge->transition = transition;
-		if (transition->guard.text)
-		{
-			scope = scope_of(fsm, "guard", &transition->guard);
-			edge->guard = pst_compile_guard(&scope, transition->guard.text);
-			note_expression(fsm, edge->guard);
-		}
-		if (transition->timing.text)
-		{
-			scope = scope_of(fsm, "time event", &transition->timing);
-			edge->timing = pst_compile_time(&scope, transition->timing.text);
-			note_expression(fsm, edge->timing);
-			fsm->has_timers = true;
-		}
-		compile_action(fsm, &edge->action, &transition->action);
-	}
-	fsm->entry = palloc0(sizeof(PstAction) * machine->nstates);
-	fsm->exit = palloc0(sizeof(PstAction) * machine->nstates);
-	for (int i = 0; i < machine->nstates; i++)
-	{
-		compile_action(fsm, &fsm->entry[i], &machine->states[i].entry);
-		compile_action(fsm, &fsm->exit[i], &machine->states[i].exit);
-	}
+void
+pst_fsm_compile_piece(PstFsm *fsm, int piece)
+{
+	bool		needs_path = fsm->needs_path;
+	int			level;
+
+	fsm->needs_path = true;		/* while compiling */
+	level = pst_enter_path(fsm);
+	fsm->needs_path = needs_path;
+	compile_piece(fsm, piece);
+	pst_leave_path(level);
 }
 
 /* For row functions, whose row is to be whole. */
@@ -465,11 +497,11 @@ resolve_types(PstFsm *fsm, List *types)
 	}
 }
 
+/* All but what is compiled. */
 static PstFsm *
-compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
+prepare_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 {
 	PstFsm	   *fsm = palloc0(sizeof(PstFsm));
-	int			level;
 
 	fsm->cxt = cxt;
 	fsm->relid = RelationGetRelid(rel);
@@ -477,6 +509,7 @@ compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 	fsm->binding = row->id;
 	fsm->name = row->fsm;
 	fsm->search_path = row->search_path;
+	fsm->deletes_ended = row->deletes_ended;
 	fsm->version = pst_machine_version(row->machine);
 	fsm->machine = fsm->version->machine;
 	fsm->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
@@ -485,10 +518,26 @@ compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
 	resolve_types(fsm, row->types);
 	resolve_columns(fsm, row);
 
+	fsm->nedges = fsm->machine->ntransitions;
+	fsm->edges = palloc0(sizeof(PstEdge) * (fsm->nedges + 1));
+	for (int i = 0; i < fsm->nedges; i++)
+		fsm->edges[i].transition = &fsm->machine->transitions[i];
+	fsm->entry = palloc0(sizeof(PstAction) * fsm->machine->nstates);
+	fsm->exit = palloc0(sizeof(PstAction) * fsm->machine->nstates);
+	return fsm;
+}
+
+static PstFsm *
+compile_fsm(Relation rel, BindingRow *row, MemoryContext cxt)
+{
+	PstFsm	   *fsm = prepare_fsm(rel, row, cxt);
+	int			level;
+
 	fsm->needs_path = true;		/* while compiling */
 	level = pst_enter_path(fsm);
 	fsm->needs_path = false;
-	compile_edges(fsm);
+	for (int i = 0; i < pst_fsm_pieces(fsm); i++)
+		compile_piece(fsm, i);
 	compile_generated(fsm);
 	pst_leave_path(level);
 	return fsm;
@@ -522,6 +571,27 @@ build_fsm(Relation rel)
 	else
 		MemoryContextDelete(cxt);
 	return fsm;
+}
+
+PstFsm *
+pst_fsm_trial(Relation rel, int machine)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "persistomata trial",
+											  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	BindingRow *row = read_binding(list_make1_oid(RelationGetRelid(rel)), cxt);
+	PstFsm	   *fsm;
+
+	row->machine = machine;
+	fsm = prepare_fsm(rel, row, cxt);
+	MemoryContextSwitchTo(old);
+	return fsm;
+}
+
+void
+pst_fsm_trial_end(PstFsm *fsm)
+{
+	free_fsm(fsm);
 }
 
 /* ---- lookups ---- */

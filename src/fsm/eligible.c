@@ -213,9 +213,9 @@ check_state_fits(Form_pg_attribute att, const char *name)
 	error_context_stack = callback.previous;
 }
 
-/* The column's type holds every state, and the * of an instance that has ended. */
+/* The column's type holds every state, and the * of an instance that ends, if only until its row goes. */
 void
-pst_check_state_type(Relation rel, const char *state_column, bool keeps_ended, const PstMachine *machine)
+pst_check_state_type(Relation rel, const char *state_column, const PstMachine *machine)
 {
 	Form_pg_attribute att = pst_table_column(rel, state_column, "state_column");
 	bool		ends = false;
@@ -223,7 +223,7 @@ pst_check_state_type(Relation rel, const char *state_column, bool keeps_ended, c
 	for (int i = 0; i < machine->nstates; i++)
 		check_state_fits(att, machine->states[i].name);
 	for (int i = 0; i < machine->ntransitions; i++)
-		ends |= machine->transitions[i].to == PST_STAR;
-	if (ends && keeps_ended)
+		ends |= machine->transitions[i].to == PST_STAR && pst_transition_has_event(&machine->transitions[i]);
+	if (ends)
 		check_state_fits(att, "*");
 }

@@ -27,8 +27,7 @@ extern void pst_check_state_column(Relation rel, const char *name);
  * The column's type holds every state of the machine, and the * of an instance
  * that has ended, if it keeps its row.
  */
-extern void pst_check_state_type(Relation rel, const char *state_column, bool keeps_ended,
-								 const PstMachine *machine);
+extern void pst_check_state_type(Relation rel, const char *state_column, const PstMachine *machine);
 
 /* The columns (char *) of the unique index on these ones, or of the primary key if NIL. */
 extern List *pst_choose_key(Relation rel, List *columns);

@@ -304,6 +304,7 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 
 	result->natural = natural;
 	result->needs_path = pstate->p_hasSubLinks || calls_user_code(expr, NULL);
+	result->is_volatile = result->needs_path || contain_volatile_functions(expr);
 	result->cached = GetCachedExpression(expr);
 	free_parsestate(pstate);
 	return result;

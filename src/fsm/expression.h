@@ -34,6 +34,7 @@ typedef struct PstExpression
 {
 	Oid			type;
 	bool		needs_path;		/* runs code that may look at search_path */
+	bool		is_volatile;	/* may depend on more than the row and args */
 	CachedPlanSource *plan;		/* if there are sub-selects: gives the value of type natural, */
 	Oid			natural;		/* which is then the expression's only parameter */
 	CachedExpression *cached;

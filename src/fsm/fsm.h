@@ -72,18 +72,24 @@ typedef struct PstFsm
 	int			nkeys;
 	AttrNumber *keys;
 	bool	   *in_payload;		/* by attribute number - 1 */
-	bool		fixed_settings; /* payload or key print differently under other settings */
+	AttrNumber *payload;		/* the columns of the payload, in jsonb's order of keys */
+	int			npayload;
+	bool		key_by_settings;	/* prints differently under other settings, */
+	bool		payload_by_settings;	/* so does this */
 
 	PstEdge    *edges;			/* parallel to machine->transitions */
 	int			nedges;
 	PstAction  *entry;			/* by state */
 	PstAction  *exit;
 	bool		needs_path;		/* user code or sub-selects somewhere */
+	bool		needs_lock;		/* or anything else that looks beyond the row */
 	bool		has_timers;
+	bool		deletes_ended;	/* the row goes when the instance ends */
 	PstExpression **generated;	/* by attribute number - 1; NULL: the table has none */
 
 	/* kept here for transition/ */
 	struct _SPI_plan *fire_plan;	/* the UPDATE of fire() */
+	struct _SPI_plan *delete_plan;	/* and the DELETE of an instance that has ended */
 	struct PstTarget *target;	/* or how it does without */
 
 	bool		valid;
@@ -101,6 +107,20 @@ extern PstFsm *pst_fsm_lookup(Relation rel, bool missing_ok);
 /* The same for fire() and its like, by OID; wrong_object_type if it is not attached. */
 extern PstFsm *pst_fsm_open(Oid relid, LOCKMODE lockmode, Relation *rel);
 
+/*
+ * How another version of a machine, by its number, would suit a table that is
+ * bound: nothing is compiled yet but what pst_fsm_compile_piece() has been
+ * called for (0 to pst_fsm_pieces() - 1: the edges, then each state's entry and
+ * exit); it throws what is wrong with the piece.
+ */
+extern PstFsm *pst_fsm_trial(Relation rel, int machine);
+extern int	pst_fsm_pieces(const PstFsm *fsm);
+extern void pst_fsm_compile_piece(PstFsm *fsm, int piece);
+extern void pst_fsm_trial_end(PstFsm *fsm);
+
+/* Binds a table that is bound already to another version; the caller holds ShareRowExclusiveLock. */
+extern void pst_fsm_rebind(Relation rel, const PstFsm *fsm, int machine);
+
 /* Forget the compiled bindings of a table in every backend, at commit. */
 extern void pst_fsm_invalidate(Oid relid);
 
@@ -117,10 +137,17 @@ extern char *pst_current_path(void);
 /* in row.c: what a row says of itself */
 extern char *pst_row_state(const PstFsm *fsm, HeapTuple tuple); /* NULL if NULL */
 extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite */
+extern char *pst_key_text(PstFsm *fsm, const Datum *values);	/* parsed before */
+extern void pst_payload_order(PstFsm *fsm);	/* once, from in_payload */
 extern Datum pst_row_payload(PstFsm *fsm, HeapTuple tuple); /* jsonb */
 extern bool pst_row_payload_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
 extern bool pst_row_key_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b);
 extern Datum pst_state_datum(const PstFsm *fsm, const char *state);
+
+/* A row as functions have it: of the type of the table that was attached, and back. */
+extern Datum pst_root_row(const PstFsm *fsm, HeapTuple tuple);
+extern HeapTuple pst_row_from_root(const PstFsm *fsm, Datum row);
+
 extern Datum *pst_key_datums(PstFsm *fsm, const char *key);	/* parsed by type */
 
 /* in attach.c: binds a table; what attach() does before history begins */

@@ -9,11 +9,14 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/tupconvert.h"
 #include "catalog/pg_type.h"
 #include "config/config.h"
 #include "fsm/fsm.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -21,10 +24,13 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/uuid.h"
+#include "utils/typcache.h"
 
 /* ISO, UTC, hex and exact floats, until pst_leave_path(). */
 static int
-enter_fixed_settings(const PstFsm *fsm)
+enter_fixed_settings(bool needed)
 {
 	static const char *const settings[][2] = {
 		{"DateStyle", "ISO"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
@@ -33,7 +39,7 @@ enter_fixed_settings(const PstFsm *fsm)
 	};
 	int			level;
 
-	if (!fsm->fixed_settings)
+	if (!needed)
 		return 0;
 	level = NewGUCNestLevel();
 	for (int i = 0; i < (int) lengthof(settings); i++)
@@ -78,35 +84,70 @@ pst_state_datum(const PstFsm *fsm, const char *state)
 								TupleDescAttr(fsm->desc, fsm->state_att - 1)->atttypmod);
 }
 
+/* A part of a key; the common types without looking anything up. */
+static char *
+print_key_part(Oid type, Datum value)
+{
+	char		number[MAXINT8LEN + 1];
+
+	switch (type)
+	{
+		case INT4OID:
+			pg_ltoa(DatumGetInt32(value), number);
+			return pstrdup(number);
+		case INT8OID:
+			pg_lltoa(DatumGetInt64(value), number);
+			return pstrdup(number);
+		case TEXTOID:
+		case VARCHAROID:
+			return TextDatumGetCString(value);
+		case UUIDOID:
+			return DatumGetCString(DirectFunctionCall1(uuid_out, value));
+		default:
+			return print_datum(type, value);
+	}
+}
+
+static char *
+print_key(const PstFsm *fsm, const Datum *values, const bool *nulls)
+{
+	StringInfoData json;
+
+	if (fsm->nkeys == 1)
+		return nulls[0] ? "" : print_key_part(TupleDescAttr(fsm->desc, fsm->keys[0] - 1)->atttypid, values[0]);
+	initStringInfo(&json);
+	for (int i = 0; i < fsm->nkeys; i++)
+	{
+		Oid			type = TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid;
+
+		appendStringInfoString(&json, i == 0 ? "[" : ", ");
+		escape_json(&json, nulls[i] ? "" : print_key_part(type, values[i]));
+	}
+	appendStringInfoChar(&json, ']');
+	return json.data;
+}
+
 char *
 pst_row_key(PstFsm *fsm, HeapTuple tuple)
 {
-	int			level = enter_fixed_settings(fsm);
-	StringInfoData json;
-	char	   *result = NULL;
+	int			level = enter_fixed_settings(fsm->key_by_settings);
+	Datum	   *values = palloc(sizeof(Datum) * fsm->nkeys);
+	bool	   *nulls = palloc(sizeof(bool) * fsm->nkeys);
+	char	   *result;
 
-	if (fsm->nkeys > 1)
-		initStringInfo(&json);
 	for (int i = 0; i < fsm->nkeys; i++)
-	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, fsm->keys[i], fsm->desc, &isnull);
-		char	   *text = isnull ? "" :
-			print_datum(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid, value);
+		values[i] = heap_getattr(tuple, fsm->keys[i], fsm->desc, &nulls[i]);
+	result = print_key(fsm, values, nulls);
+	pst_leave_path(level);
+	return result;
+}
 
-		if (fsm->nkeys == 1)
-			result = text;
-		else
-		{
-			appendStringInfoString(&json, i == 0 ? "[" : ", ");
-			escape_json(&json, text);
-		}
-	}
-	if (fsm->nkeys > 1)
-	{
-		appendStringInfoChar(&json, ']');
-		result = json.data;
-	}
+char *
+pst_key_text(PstFsm *fsm, const Datum *values)
+{
+	int			level = enter_fixed_settings(fsm->key_by_settings);
+	char	   *result = print_key(fsm, values, palloc0(sizeof(bool) * fsm->nkeys));
+
 	pst_leave_path(level);
 	return result;
 }
@@ -118,8 +159,20 @@ parse_key_part(PstFsm *fsm, int nth, char *text)
 	Oid			input;
 	Oid			ioparam;
 
-	getTypeInputInfo(att->atttypid, &input, &ioparam);
-	return OidInputFunctionCall(input, text, ioparam, att->atttypmod);
+	switch (att->atttypid)
+	{
+		case INT4OID:
+			return DirectFunctionCall1(int4in, CStringGetDatum(text));
+		case INT8OID:
+			return DirectFunctionCall1(int8in, CStringGetDatum(text));
+		case TEXTOID:
+			return CStringGetTextDatum(text);
+		case UUIDOID:
+			return DirectFunctionCall1(uuid_in, CStringGetDatum(text));
+		default:
+			getTypeInputInfo(att->atttypid, &input, &ioparam);
+			return OidInputFunctionCall(input, text, ioparam, att->atttypmod);
+	}
 }
 
 static void
@@ -154,7 +207,7 @@ Datum *
 pst_key_datums(PstFsm *fsm, const char *key)
 {
 	Datum	   *result = palloc(sizeof(Datum) * fsm->nkeys);
-	int			level = enter_fixed_settings(fsm);
+	int			level = enter_fixed_settings(fsm->key_by_settings);
 
 	if (fsm->nkeys == 1)
 		result[0] = parse_key_part(fsm, 0, pstrdup(key));
@@ -203,61 +256,67 @@ value_to_jsonb(Oid type, Datum value)
 }
 
 static void
-push_jsonb(JsonbParseState **state, Jsonb *jsonb)
+set_string(JsonbValue *v, const char *text, int len)
 {
-	JsonbValue	v;
+	v->type = jbvString;
+	v->val.string.val = unconstify(char *, text);
+	v->val.string.len = len;
+}
 
+static void
+set_integer(JsonbValue *v, int64 number)
+{
+	v->type = jbvNumeric;
+	v->val.numeric = int64_to_numeric(number);
+}
+
+/* What is not a scalar is taken apart when it is pushed. */
+static void
+set_jsonb(JsonbValue *v, Jsonb *jsonb)
+{
 	if (JB_ROOT_IS_SCALAR(jsonb))
-		JsonbExtractScalar(&jsonb->root, &v);
-	else
 	{
-		v.type = jbvBinary;
-		v.val.binary.data = &jsonb->root;
-		v.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+		JsonbExtractScalar(&jsonb->root, v);
+		return;
 	}
-	pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-static void
-push_string_pair(JsonbParseState **state, JsonbIteratorToken token, const char *text, int len)
-{
-	JsonbValue	v;
-
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, text);
-	v.val.string.len = len;
-	pushJsonbValue(state, token, &v);
-}
-
-static void
-push_integer(JsonbParseState **state, int64 number)
-{
-	JsonbValue	v;
-
-	v.type = jbvNumeric;
-	v.val.numeric = int64_to_numeric(number);
-	pushJsonbValue(state, WJB_VALUE, &v);
+	v->type = jbvBinary;
+	v->val.binary.data = &jsonb->root;
+	v->val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
 }
 
 /* A value too large for the log leaves its size: {"$omitted": bytes}. */
 static void
-push_omitted(JsonbParseState **state, Size size)
+set_omitted(JsonbValue *v, Size size)
 {
-	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	push_string_pair(state, WJB_KEY, "$omitted", strlen("$omitted"));
-	push_integer(state, (int64) size);
-	pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	JsonbParseState *state = NULL;
+	JsonbValue	part;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	set_string(&part, "$omitted", strlen("$omitted"));
+	pushJsonbValue(&state, WJB_KEY, &part);
+	set_integer(&part, (int64) size);
+	pushJsonbValue(&state, WJB_VALUE, &part);
+	set_jsonb(v, JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
+/* As to_jsonb() prints it in UTC, whatever the session's time zone is. */
 static void
-push_column(JsonbParseState **state, Form_pg_attribute att, Datum value, bool isnull)
+set_time(JsonbValue *v, Oid type, Datum value)
 {
-	JsonbValue	v;
+	static const int utc = 0;
+	char		text[MAXDATELEN + 1];
 
+	JsonEncodeDateTime(text, value, type, type == TIMESTAMPTZOID ? &utc : NULL);
+	set_string(v, pstrdup(text), strlen(text));
+}
+
+/* A column's value; the common types without looking anything up. */
+static void
+set_column(JsonbValue *v, Form_pg_attribute att, Datum value, bool isnull)
+{
 	if (isnull)
 	{
-		v.type = jbvNull;
-		pushJsonbValue(state, WJB_VALUE, &v);
+		v->type = jbvNull;
 		return;
 	}
 	if (att->attlen == -1)
@@ -267,65 +326,117 @@ push_column(JsonbParseState **state, Form_pg_attribute att, Datum value, bool is
 
 		if (size > (Size) pst_max_value * 1024)
 		{
-			push_omitted(state, size);
+			set_omitted(v, size);
 			return;
 		}
 	}
 	switch (att->atttypid)
 	{
 		case INT2OID:
-			push_integer(state, DatumGetInt16(value));
+			set_integer(v, DatumGetInt16(value));
 			break;
 		case INT4OID:
-			push_integer(state, DatumGetInt32(value));
+			set_integer(v, DatumGetInt32(value));
 			break;
 		case INT8OID:
-			push_integer(state, DatumGetInt64(value));
+			set_integer(v, DatumGetInt64(value));
 			break;
 		case TEXTOID:
 		case VARCHAROID:
 			{
 				text	   *t = DatumGetTextPP(value);
 
-				push_string_pair(state, WJB_VALUE, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+				set_string(v, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 				break;
 			}
 		case BOOLOID:
-			v.type = jbvBool;
-			v.val.boolean = DatumGetBool(value);
-			pushJsonbValue(state, WJB_VALUE, &v);
+			v->type = jbvBool;
+			v->val.boolean = DatumGetBool(value);
+			break;
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			set_time(v, att->atttypid, value);
 			break;
 		case JSONBOID:
-			push_jsonb(state, DatumGetJsonbP(value));
+			set_jsonb(v, DatumGetJsonbP(value));
 			break;
 		default:
-			push_jsonb(state, value_to_jsonb(att->atttypid, value));
+			set_jsonb(v, value_to_jsonb(att->atttypid, value));
 	}
 }
 
+/* Puts the columns in order and takes apart what is not a scalar. */
+static JsonbValue *
+push_pairs(const JsonbPair *pairs, int n)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		pushJsonbValue(&state, WJB_KEY, unconstify(JsonbValue *, &pairs[i].key));
+		pushJsonbValue(&state, WJB_VALUE, unconstify(JsonbValue *, &pairs[i].value));
+	}
+	return pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+}
+
+/*
+ * The columns stand in jsonb's order of keys already (see pst_payload_order), so
+ * a row of scalars is an object as it is.
+ */
 Datum
 pst_row_payload(PstFsm *fsm, HeapTuple tuple)
 {
-	int			level = enter_fixed_settings(fsm);
-	JsonbParseState *state = NULL;
-	JsonbValue *object;
+	int			level = enter_fixed_settings(fsm->payload_by_settings);
+	JsonbPair  *pairs = palloc(sizeof(JsonbPair) * Max(fsm->npayload, 1));
+	JsonbValue	object = {.type = jbvObject, .val.object = {.nPairs = fsm->npayload, .pairs = pairs}};
+	JsonbValue *whole = &object;
+	bool		flat = true;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < fsm->desc->natts; i++)
+	for (int i = 0; i < fsm->npayload; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(fsm->desc, i);
-		Datum		value;
+		Form_pg_attribute att = TupleDescAttr(fsm->desc, fsm->payload[i] - 1);
 		bool		isnull;
+		Datum		value = heap_getattr(tuple, att->attnum, fsm->desc, &isnull);
 
-		if (!fsm->in_payload[i])
-			continue;
-		value = heap_getattr(tuple, i + 1, fsm->desc, &isnull);
-		push_string_pair(&state, WJB_KEY, NameStr(att->attname), strlen(NameStr(att->attname)));
-		push_column(&state, att, value, isnull);
+		set_string(&pairs[i].key, NameStr(att->attname), strlen(NameStr(att->attname)));
+		set_column(&pairs[i].value, att, value, isnull);
+		flat &= pairs[i].value.type != jbvBinary;
 	}
-	object = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	if (!flat)
+		whole = push_pairs(pairs, fsm->npayload);
 	pst_leave_path(level);
-	return JsonbPGetDatum(JsonbValueToJsonb(object));
+	return JsonbPGetDatum(JsonbValueToJsonb(whole));
+}
+
+/* jsonb sorts keys by their length, then by their bytes. */
+static int
+compare_names(const void *a, const void *b)
+{
+	const NameData *one = *(const NameData *const *) a;
+	const NameData *two = *(const NameData *const *) b;
+	size_t		len = strlen(NameStr(*one));
+
+	if (len != strlen(NameStr(*two)))
+		return len < strlen(NameStr(*two)) ? -1 : 1;
+	return memcmp(NameStr(*one), NameStr(*two), len);
+}
+
+void
+pst_payload_order(PstFsm *fsm)
+{
+	const NameData **names = palloc(sizeof(NameData *) * fsm->desc->natts);
+
+	for (int i = 0; i < fsm->desc->natts; i++)
+		if (fsm->in_payload[i])
+			names[fsm->npayload++] = &TupleDescAttr(fsm->desc, i)->attname;
+	qsort(names, fsm->npayload, sizeof(NameData *), compare_names);
+	fsm->payload = palloc(sizeof(AttrNumber) * Max(fsm->npayload, 1));
+	for (int i = 0; i < fsm->npayload; i++)
+		for (int k = 0; k < fsm->desc->natts; k++)
+			if (names[i] == &TupleDescAttr(fsm->desc, k)->attname)
+				fsm->payload[i] = k + 1;
 }
 
 static bool
@@ -361,4 +472,48 @@ pst_row_key_differs(const PstFsm *fsm, HeapTuple a, HeapTuple b)
 		if (column_differs(fsm, fsm->keys[i], a, b))
 			return true;
 	return false;
+}
+
+/* ---- rows of partitions ---- */
+
+static TupleDesc
+root_desc(const PstFsm *fsm)
+{
+	return lookup_rowtype_tupdesc_copy(get_rel_type_id(fsm->root), -1);
+}
+
+Datum
+pst_root_row(const PstFsm *fsm, HeapTuple tuple)
+{
+	TupleDesc	root = fsm->desc;
+
+	if (fsm->relid != fsm->root)
+	{
+		TupleConversionMap *map;
+
+		root = root_desc(fsm);
+		map = convert_tuples_by_name(fsm->desc, root);
+		if (map)
+			tuple = execute_attr_map_tuple(tuple, map);
+	}
+	return heap_copy_tuple_as_datum(tuple, root);
+}
+
+HeapTuple
+pst_row_from_root(const PstFsm *fsm, Datum row)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	HeapTuple	tuple = palloc0(sizeof(HeapTupleData));
+
+	tuple->t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple->t_self);
+	tuple->t_data = header;
+	if (fsm->relid != fsm->root)
+	{
+		TupleConversionMap *map = convert_tuples_by_name(root_desc(fsm), fsm->desc);
+
+		if (map)
+			tuple = execute_attr_map_tuple(tuple, map);
+	}
+	return tuple;
 }

@@ -65,13 +65,16 @@ found(int column)
 static Oid
 check_owner(const char *name, Oid caller, int *newest)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
+	Oid			types[] = {TEXTOID, OIDOID};
+	/* whose owner is no more, or not restored, is the extension's */
+	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(pst_extension_owner())};
 	Oid			owner;
 
-	read_catalog("SELECT version, owner::oid FROM persistomata.machine_version"
-				 " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL ORDER BY version DESC LIMIT 1",
-				 1, types, values);
+	read_catalog("SELECT v.version, coalesce((SELECT r.oid FROM pg_catalog.pg_roles r"
+				 " WHERE r.rolname OPERATOR(pg_catalog.=) v.owner), $2)"
+				 " FROM persistomata.machine_version v"
+				 " WHERE v.name OPERATOR(pg_catalog.=) $1 AND v.dropped_at IS NULL ORDER BY v.version DESC LIMIT 1",
+				 2, types, values);
 	*newest = 0;
 	if (SPI_processed == 0)
 		return InvalidOid;
@@ -106,20 +109,20 @@ find_same(const char *name, const PstMachine *machine)
 static void
 insert_version(const char *name, int version, const PstMachine *machine, Oid owner)
 {
-	Oid			types[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, OIDOID};
+	Oid			types[] = {TEXTOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[] = {
 		CStringGetTextDatum(name),
 		Int32GetDatum(version),
 		CStringGetTextDatum(pst_syntax_name(machine->syntax)),
 		CStringGetTextDatum(machine->definition),
 		CStringGetTextDatum(pst_machine_state_name(machine, machine->entry)),
-		ObjectIdGetDatum(owner)
+		CStringGetTextDatum(GetUserNameFromId(owner, false))
 	};
 	int			result;
 
 	result = SPI_execute_with_args("INSERT INTO persistomata.machine_version"
 								   " (name, version, syntax, definition, entry_state, owner)"
-								   " VALUES ($1, $2, $3, $4, $5, $6)",
+								   " VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name)",
 								   6, types, values, NULL, false, 0);
 	if (result != SPI_OK_INSERT)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
@@ -205,17 +208,37 @@ check_unused(const char *name)
 				 errhint("Detach it first with persistomata.detach.")));
 }
 
+/*
+ * Marks all versions as dropped; the log still names them.  It is done under
+ * the snapshot that the checks have, not the transaction's: that one may be too
+ * old to see a version, which would stay then.
+ */
+static void
+mark_dropped(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	SPIPlanPtr	plan;
+	int			result;
+
+	plan = SPI_prepare("UPDATE persistomata.machine_version SET dropped_at = pg_catalog.now()"
+					   " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL", 1, types);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	result = SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0);
+	if (result != SPI_OK_UPDATE)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result));
+	SPI_freeplan(plan);
+}
+
 /* drop_machine(name) */
 Datum
 pst_drop_machine(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_argument(fcinfo, 0, "name");
 	Oid			caller = GetUserId();
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
 	PstIdentity save;
 	int			newest;
-	int			result;
 
 	pst_machine_lock(name, ExclusiveLock);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -226,12 +249,7 @@ pst_drop_machine(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("machine \"%s\" does not exist", name)));
 	check_unused(name);
-	/* the log still names its versions */
-	result = SPI_execute_with_args("UPDATE persistomata.machine_version SET dropped_at = pg_catalog.now()"
-								   " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL",
-								   1, types, values, NULL, false, 0);
-	if (result != SPI_OK_UPDATE)
-		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(result));
+	mark_dropped(name);
 	pst_restore_identity(&save);
 	SPI_finish();
 	PG_RETURN_VOID();

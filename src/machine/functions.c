@@ -92,13 +92,16 @@ pst_definition_states(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		Datum		values[3];
-		bool		nulls[3] = {false};
+		PstState   *state = &machine->states[i];
+		Datum		values[5];
+		bool		nulls[5] = {false};
 
 		CHECK_FOR_INTERRUPTS();
-		values[0] = CStringGetTextDatum(machine->states[i].name);
+		values[0] = CStringGetTextDatum(state->name);
 		values[1] = BoolGetDatum(i == machine->entry);
-		values[2] = BoolGetDatum(machine->states[i].is_final);
+		values[2] = BoolGetDatum(state->is_final);
+		put_text(&values[3], &nulls[3], state->entry.text);
+		put_text(&values[4], &nulls[4], state->exit.text);
 		put_row(fcinfo, values, nulls);
 	}
 	return (Datum) 0;

@@ -28,6 +28,13 @@ pst_transition_kind_name(PstTransitionKind kind)
 	return names[kind];
 }
 
+bool
+pst_transition_has_event(const PstTransition *transition)
+{
+	return transition->from != PST_STAR &&
+		(transition->to != PST_STAR || strcmp(transition->event, PST_END_EVENT) != 0);
+}
+
 const char *
 pst_machine_state_name(const PstMachine *machine, int state)
 {
@@ -192,7 +199,12 @@ detect_syntax(PstParser *parser)
 	{
 		int			start = parser->at;
 
+		if (pst_at_keyword(parser, "flowchart") || pst_at_keyword(parser, "flowchart-elk") ||
+			pst_at_keyword(parser, "graph"))
+			syntax = PST_SYNTAX_FLOWCHART;
 		pst_skip_line(parser);
+		if (syntax != PST_SYNTAX_AUTO)
+			break;
 		if (begins_with(parser, start, "@startuml"))
 			syntax = PST_SYNTAX_PLANTUML;
 		else if (begins_with(parser, start, "stateDiagram"))

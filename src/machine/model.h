@@ -126,6 +126,9 @@ extern int	pst_snippet_place(const PstMachine *machine, const PstSnippet *snippe
 /* "plain", "hard", "soft", "after", "every" */
 extern const char *pst_transition_kind_name(PstTransitionKind kind);
 
+/* Is it for an event to fire: neither the start, nor the end that a final state has by itself. */
+extern bool pst_transition_has_event(const PstTransition *transition);
+
 /* The name of a state by index; "*" for PST_STAR. */
 extern const char *pst_machine_state_name(const PstMachine *machine, int state);
 

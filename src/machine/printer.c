@@ -36,14 +36,17 @@ is_reserved(PstFormat format, const char *name)
 		"call", "href", "interpolate", NULL
 	};
 	static const char *const state_words[] = {
-		"style", "classDef", "class", "click", "default", "state", "note", "as", "scale", "accTitle", "accDescr",
-		"stateDiagram", NULL
+		"style", "classDef", "class", "click", "href", "default", "state", "note", "as", "scale", "accTitle", "accDescr",
+		"stateDiagram", "root_start", "root_end", NULL
 	};
-	const char *const *word = format == PST_FORMAT_FLOWCHART ? flowchart_words : state_words;
+	static const char *const plantuml_words[] = {
+		"remove", "restore", "hide", "show", "skinparam", "note", "state", "title", "legend", "header", "footer",
+		"caption", "scale", "end", "set", NULL
+	};
+	const char *const *word = format == PST_FORMAT_FLOWCHART ? flowchart_words :
+		format == PST_FORMAT_STATE_DIAGRAM ? state_words : plantuml_words;
 	int			length = strcspn(name, "-.!?");
 
-	if (format == PST_FORMAT_PLANTUML)
-		return false;
 	for (; *word != NULL; word++)
 	{
 		if ((int) strlen(*word) == length && pg_strncasecmp(name, *word, length) == 0)
@@ -288,28 +291,43 @@ print_transition(Printer *printer, const PstTransition *transition)
 	appendStringInfoChar(printer->out, '\n');
 }
 
-void
-pst_print_machine(StringInfo out, const PstMachine *machine, PstFormat format, char **titles)
+static void
+print_all(Printer *printer)
 {
 	static const char *const headers[] = {"flowchart LR\n", "stateDiagram-v2\n", "@startuml\n"};
-	Printer		printer = {.machine = machine, .format = format, .titles = titles, .out = out};
+	const PstMachine *machine = printer->machine;
 
-	printer.has_style = strstr(machine->definition, "style") != NULL || strstr(machine->definition, "classDef") != NULL;
-	name_states(&printer);
-	appendStringInfoString(out, headers[format]);
-	print_states(&printer);
+	appendStringInfoString(printer->out, headers[printer->format]);
+	print_states(printer);
 	for (int i = 0; i < machine->nstates; i++)
 	{
-		print_state_action(&printer, i, "entry", &machine->states[i].entry);
-		print_state_action(&printer, i, "exit", &machine->states[i].exit);
+		print_state_action(printer, i, "entry", &machine->states[i].entry);
+		print_state_action(printer, i, "exit", &machine->states[i].exit);
 	}
 	for (int i = 0; i < machine->ntransitions; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		print_transition(&printer, &machine->transitions[i]);
+		print_transition(printer, &machine->transitions[i]);
 	}
-	if (format == PST_FORMAT_PLANTUML)
-		appendStringInfoString(out, "@enduml\n");
+	if (printer->format == PST_FORMAT_PLANTUML)
+		appendStringInfoString(printer->out, "@enduml\n");
+}
+
+void
+pst_print_machine(StringInfo out, const PstMachine *machine, PstFormat format, char **titles)
+{
+	Printer		printer = {.machine = machine, .format = format, .titles = titles, .out = out};
+	int			start = out->len;
+
+	name_states(&printer);
+	print_all(&printer);
+	if (strstr(out->data + start, "style") == NULL && strstr(out->data + start, "classDef") == NULL)
+		return;
+	/* Mermaid would look for styles there: once more, so that it finds none */
+	out->len = start;
+	out->data[start] = '\0';
+	printer.has_style = true;
+	print_all(&printer);
 }
 
 /* A flowchart has no actions of states, and no events at its start and end. */

@@ -36,7 +36,7 @@ extern bool pst_is_implied(const PstTransition *transition);
 
 /*
  * In escape.c: what the notation would take for its own syntax becomes codes.
- * The machine has style if one of Mermaid's words for it stands anywhere in it.
+ * With style, one of Mermaid's words for it stands somewhere in the diagram.
  */
 extern void pst_escape_text(StringInfo out, PstFormat format, const char *text, bool has_style);
 

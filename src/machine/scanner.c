@@ -279,11 +279,10 @@ pst_at_keyword(const PstParser *parser, const char *word)
 	int			length = strlen(word);
 	int			after = parser->at + length;
 
-	if (!pst_looking_at(parser, word))
+	if (!pst_looking_at(parser, word) || pst_state_name_length(parser, parser->at) != length)
 		return false;
-	if (after < parser->length && (pst_is_name_byte(parser->text[after]) ||
-								   strchr("!?", parser->text[after]) != NULL))
-		return false;
+	if (after < parser->length && strchr("[({>@", parser->text[after]) != NULL)
+		return false;			/* the shape of a node called so */
 	after = pst_skip_blanks(parser->text, after, parser->length);
 	return after == parser->length || strchr("-=<,&:", parser->text[after]) == NULL;
 }

@@ -7,7 +7,8 @@ CREATE TABLE persistomata.machine_version (
 	syntax      text NOT NULL,
 	definition  text NOT NULL,
 	entry_state text NOT NULL,
-	owner       regrole NOT NULL,
+	-- by name, as pg_dump has owners: it can be restored where the role does not exist
+	owner       name NOT NULL,
 	created_at  timestamptz NOT NULL DEFAULT now(),
 	dropped_at  timestamptz
 );
@@ -39,7 +40,7 @@ COMMENT ON FUNCTION persistomata.validate(text, text) IS
 'says all that is wrong with a definition, where, and what to do';
 
 CREATE FUNCTION persistomata.definition_states(definition text, syntax text)
-RETURNS TABLE (state text, is_entry bool, is_final bool)
+RETURNS TABLE (state text, is_entry bool, is_final bool, entry_action text, exit_action text)
 AS 'MODULE_PATHNAME', 'pst_definition_states'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 1000 ROWS 10;
 COMMENT ON FUNCTION persistomata.definition_states(text, text) IS

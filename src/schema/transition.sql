@@ -224,3 +224,10 @@ CREATE FUNCTION persistomata.cancel_timer(id bigint) RETURNS boolean
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_cancel_timer';
 COMMENT ON FUNCTION persistomata.cancel_timer(bigint) IS
 'removes a timer; false if there is none';
+
+CREATE FUNCTION persistomata.upgrade(fsm regclass, version int, state_map jsonb DEFAULT '{}', dry_run boolean DEFAULT false,
+	OUT problem text, OUT state text, OUT event text, OUT instances bigint, OUT detail text)
+RETURNS SETOF record
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_upgrade';
+COMMENT ON FUNCTION persistomata.upgrade(regclass, int, jsonb, boolean) IS
+'moves a table and its instances to another version of its machine; the dry run says what would not fit';

@@ -163,7 +163,7 @@ clickhouse_close(PstSink *base)
 	if (sink->peer.token != NULL)
 		explicit_bzero((char *) sink->peer.token, strlen(sink->peer.token));
 	MemoryContextDelete(sink->context);
-	sink->context = NULL;
+	sink->context = sink->holding.context = NULL;
 }
 
 /* ----- a shipment ----- */
@@ -264,4 +264,6 @@ const PstSinkOps pst_clickhouse_sink = {
 	.duplicates = clickhouse_duplicates,
 	.idle = clickhouse_idle,
 	.close = clickhouse_close,
+	.ask = pst_ch_ask,
+	.held = pst_ch_held,
 };

@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "encode/native.h"
+#include "sink/holding.h"
 #include "sink/http.h"
 #include "sink/sink.h"
 
@@ -104,6 +105,7 @@ typedef struct PstChTable
 	char	   *latest;			/* the table of the latest states, or NULL */
 	bool		create;			/* make what is missing */
 	bool		json;			/* … with JSON columns, where the server has them */
+	bool		asked;			/* by a sequence of questions about what it holds */
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
@@ -128,6 +130,11 @@ extern void pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char 
 extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
 extern void pst_ch_sql_insert(StringInfo sql, const PstChTable *table);
 extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to, const char *prefix);
+/* how many, and the sum of sipHash64(name); or each name and how often */
+extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+							 const char *prefix, bool names);
+/* how many instances' latest states are behind the events; or mend them */
+extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
 
 /*
@@ -150,7 +157,11 @@ typedef enum PstChStep
 	PST_CH_ASK_RUNNING,			/* does the insert in doubt still run? */
 	PST_CH_ASK_LANDED,			/* which events are there? */
 	PST_CH_INSERT,
-	PST_CH_PAUSE				/* no request: a little wait before asking again */
+	PST_CH_PAUSE,				/* no request: a little wait before asking again */
+	PST_CH_ASK_SUM,				/* what does the table hold: as a sum, */
+	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
+	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
+	PST_CH_REFILL				/* mend them */
 } PstChStep;
 
 typedef enum PstChDoubt
@@ -235,6 +246,12 @@ typedef struct PstChSink
 	PstChStep	step;
 	int64		resume_at;		/* end of a pause, monotonic ms */
 	int64		give_up_at;		/* of waiting for an insert that still runs, or 0 */
+
+	/* what is asked instead of sent */
+	bool		asking;
+	bool		asking_last;
+	PstChTable *asked;			/* whose latest states are looked at */
+	PstHolding	holding;
 } PstChSink;
 
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
@@ -243,9 +260,19 @@ extern PstSinkProgress pst_ch_ship_step(PstChSink *sink);
 /* A failure in our own words, which ends the shipment for now. */
 extern void pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what);
 
+/* ----- clickhouse_ask.c ----- */
+
+extern void pst_ch_ask(PstSink *base, const PstShipment *shipment, bool first, bool last);
+extern const PstHolding *pst_ch_held(const PstSink *base);
+extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
+/* likewise when it failed */
+extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);
+
 /* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
 
 extern void pst_ch_begin_version(PstChSink *sink);
+/* sink->sql, whose answer may be so long */
+extern void pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer);
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);

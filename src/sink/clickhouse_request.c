@@ -32,6 +32,13 @@ clear_request(PstChSink *sink)
 }
 
 void
+pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer)
+{
+	resetStringInfo(&sink->query);
+	begin(sink, step, &sink->sql, max_answer);
+}
+
+void
 pst_ch_begin_version(PstChSink *sink)
 {
 	clear_request(sink);

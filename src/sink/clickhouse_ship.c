@@ -356,8 +356,7 @@ after_success(PstChSink *sink, const PstChAnswer *answer)
 			pst_ch_piece_passed(sink);
 			next(sink);
 			break;
-		case PST_CH_IDLE:
-		case PST_CH_PAUSE:
+		default:
 			Assert(false);
 			break;
 	}
@@ -439,6 +438,14 @@ on_answer(PstChSink *sink, const PstChAnswer *answer)
 	PstFault	fault;
 	PstChClass	class = pst_ch_classify(answer, &sink->peer, &fault);
 
+	if (sink->asking)
+	{
+		if (class == PST_CH_FINE)
+			pst_ch_ask_answered(sink, answer);
+		else
+			pst_ch_ask_failed(sink, class, &fault);
+		return;
+	}
 	if (class == PST_CH_FINE)
 		after_success(sink, answer);
 	else
@@ -449,6 +456,7 @@ void
 pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment)
 {
 	sink->shipment = shipment;
+	sink->asking = false;
 	sink->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
 	sink->refusals = NULL;
 	sink->nrefusals = 0;

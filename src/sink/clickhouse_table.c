@@ -434,6 +434,61 @@ pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 	appendStringInfoString(sql, ") FORMAT RowBinary");
 }
 
+/*
+ * What the table holds of this log in a run of positions.  A repeat shows in the
+ * number, an exchange in the sum.
+ */
+void
+pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+				 const char *prefix, bool names)
+{
+	appendStringInfoString(sql, names ? "SELECT toString(name) AS n, count() FROM " :
+						   "SELECT count(), sum(sipHash64(toString(name))) FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfo(sql, " WHERE position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
+					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
+	pst_ch_quote_text(sql, prefix);
+	appendStringInfoString(sql, names ? ") GROUP BY n FORMAT RowBinary" : ") FORMAT RowBinary");
+}
+
+/* Each instance's last event, and what the table of latest states has of it. */
+static void
+append_behind(StringInfo sql, const PstChTable *table)
+{
+	appendStringInfoString(sql, "(SELECT fsm, key, max(position) AS p FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) ANY LEFT JOIN"
+						   " (SELECT fsm, key, max(position) AS q FROM ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " GROUP BY fsm, key) USING (fsm, key) WHERE q < p");
+}
+
+void
+pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend)
+{
+	if (!mend)
+	{
+		appendStringInfoString(sql, "SELECT count() FROM ");
+		append_behind(sql, table);
+		return;
+	}
+	appendStringInfoString(sql, "INSERT INTO ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " (");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "`state`, `deleted`) SELECT ");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE type != 'errored' AND (fsm, key, position) IN (SELECT fsm, key, p FROM ");
+	append_behind(sql, table);
+	appendStringInfoChar(sql, ')');
+}
+
 /* An insert goes on, whole or in pieces, as long as this is not 0. */
 void
 pst_ch_sql_running(StringInfo sql, const char *name)

@@ -251,6 +251,8 @@ redis_poll(PstSink *sink)
 	PstRedis   *redis = (PstRedis *) sink;
 	bool		wait = false;
 
+	if (redis->step == PST_REDIS_ASK)
+		return pst_redis_ask_step(redis);
 	while (!wait)
 	{
 		switch (redis->step)
@@ -283,6 +285,7 @@ redis_poll(PstSink *sink)
 				}
 				finish_chunk(redis);
 				break;
+			case PST_REDIS_ASK:
 			case PST_REDIS_IDLE:
 				return PST_SINK_DONE;
 		}
@@ -345,6 +348,7 @@ redis_close(PstSink *sink)
 	if (redis->context)
 		MemoryContextDelete(redis->context);
 	redis->context = NULL;
+	redis->asking.context = redis->asking.holding.context = NULL;
 	redis->verdicts = NULL;
 	redis->nverdicts = 0;
 	redis->step = PST_REDIS_IDLE;
@@ -366,4 +370,6 @@ const PstSinkOps pst_redis_sink = {
 	.duplicates = redis_duplicates,
 	.idle = redis_idle,
 	.close = redis_close,
+	.ask = pst_redis_ask,
+	.held = pst_redis_held,
 };

@@ -127,8 +127,8 @@ sole_entry(const redisReply *reply)
 	return entry;
 }
 
-static const char *
-entry_field(const redisReply *entry, const char *name)
+const char *
+pst_redis_entry_field(const redisReply *entry, const char *name)
 {
 	const redisReply *fields = entry->element[1];
 
@@ -148,8 +148,8 @@ entry_field(const redisReply *entry, const char *name)
 static bool
 was_trimmed(const PstRedis *redis, const PstEvent *event, const redisReply *first)
 {
-	const char *name = entry_field(first, "name");
-	const char *position = entry_field(first, "position");
+	const char *name = pst_redis_entry_field(first, "name");
+	const char *position = pst_redis_entry_field(first, "position");
 	const char *tail = strrchr(event->name, '-');
 	size_t		home;
 
@@ -201,7 +201,7 @@ pst_redis_take_finding(PstRedis *redis, const redisReply *reply)
 	}
 	else if (redis->answers % each == 0)
 	{
-		name = entry ? entry_field(entry, "name") : NULL;
+		name = entry ? pst_redis_entry_field(entry, "name") : NULL;
 		redis->found = name && strcmp(name, redis->shipment->events[nth].name) == 0;
 		redis->empty = entry == NULL;
 	}

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "sink/holding.h"
 #include "sink/redis.h"
 
 #define PST_REDIS_CHUNK 1000	/* the most events of one MULTI/EXEC */
@@ -19,7 +20,8 @@ typedef enum PstRedisStep
 	PST_REDIS_ANSWERS,			/* to MULTI, each XADD and EXEC */
 	PST_REDIS_REFUSED,			/* some ids were: begin to find out why */
 	PST_REDIS_CHECK,			/* what stands at those ids? */
-	PST_REDIS_THROUGH			/* the chunk is settled; fault says how */
+	PST_REDIS_THROUGH,			/* the chunk is settled; fault says how */
+	PST_REDIS_ASK				/* what the streams hold: see redis_ask.c */
 } PstRedisStep;
 
 typedef struct PstRedisChunk
@@ -28,6 +30,31 @@ typedef struct PstRedisChunk
 	int			first;			/* its first event in the shipment */
 	int			nevents;		/* 0: empty */
 } PstRedisChunk;
+
+/* A stream that is read, and from where to where. */
+typedef struct PstRedisStream
+{
+	struct PstRedisStream *next;
+	char	   *key;
+	int64		from_ms;		/* 0: not known yet */
+	int64		from_ordinal;
+	int64		to_ms;
+	int64		to_ordinal;
+	bool		wanted;
+} PstRedisStream;
+
+typedef struct PstRedisAsking
+{
+	MemoryContext context;		/* of the streams */
+	PstRedisStream *streams;	/* all since the first run */
+	PstRedisStream *stream;		/* the one that is read */
+	PstRedisStream **of;		/* each event's */
+	bool		trims;			/* streams are trimmed */
+	bool		last;			/* read on to the ends */
+	bool		sent;			/* an answer is due */
+	bool		first_known;	/* of the stream that is read */
+	PstHolding	holding;
+} PstRedisAsking;
 
 typedef struct PstRedis
 {
@@ -50,6 +77,7 @@ typedef struct PstRedis
 	int			refused[PST_REDIS_CHUNK];	/* events whose id was too small */
 	int			nrefused;
 	StringInfoData scratch;
+	PstRedisAsking asking;
 
 	uint8	   *verdicts;		/* PstVerdict of each event */
 	int			nverdicts;		/* room for so many */
@@ -61,5 +89,11 @@ typedef struct PstRedis
 extern void pst_redis_begin_answers(PstRedis *redis);
 extern void pst_redis_take_answer(PstRedis *redis, const redisReply *reply);
 extern void pst_redis_take_finding(PstRedis *redis, const redisReply *reply);
+extern const char *pst_redis_entry_field(const redisReply *entry, const char *name);
+
+/* in redis_ask.c */
+extern void pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last);
+extern PstSinkProgress pst_redis_ask_step(PstRedis *redis);
+extern const PstHolding *pst_redis_held(const PstSink *sink);
 
 #endif							/* PST_REDIS_SHIPMENT_H */

@@ -129,6 +129,7 @@ typedef struct PstShipment
 } PstShipment;
 
 typedef struct PstSink PstSink;
+typedef struct PstHolding PstHolding;	/* see holding.h */
 
 typedef struct PstSinkOps
 {
@@ -151,6 +152,16 @@ typedef struct PstSinkOps
 	/* keep an idle connection alive; called when wants()' timeout passes with nothing to send */
 	void		(*idle) (PstSink *sink);
 	void		(*close) (PstSink *sink);
+
+	/*
+	 * Both or neither: how often does the sink hold each of these events?  Begun
+	 * like send(), and driven by poll() and wants(); then held() tells, unless
+	 * fault() does.  Asked for runs of events one after another: first begins,
+	 * last ends a sequence.  The answer is the sink's until it is asked or sent
+	 * something again.
+	 */
+	void		(*ask) (PstSink *sink, const PstShipment *shipment, bool first, bool last);
+	const PstHolding *(*held) (const PstSink *sink);
 } PstSinkOps;
 
 /* The first member of every sink's own struct. */
@@ -177,6 +188,15 @@ pst_sink_send(PstSink *sink, const PstShipment *shipment)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->send(sink, shipment);
+}
+
+static inline void
+pst_sink_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last)
+{
+	Assert(!sink->sending);
+	Assert(shipment->nevents > 0);
+	sink->sending = true;
+	sink->ops->ask(sink, shipment, first, last);
 }
 
 static inline PstSinkProgress

@@ -79,11 +79,9 @@ add_row(Bulk *bulk, HeapTuple tuple)
 
 	if (bulk->log && fsm->logs[bulk->type])
 		add_log_row(bulk, key, state, tuple);
-	if (!fsm->has_timers)
-		return;
 	if (bulk->type == PST_DELETED)
 		pst_timers_cancel(fsm, key);
-	else if (state)
+	else if (fsm->has_timers && state)
 		pst_timers_entered(fsm, key, pst_machine_state(fsm->machine, state), tuple);
 }
 

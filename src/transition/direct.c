@@ -6,9 +6,9 @@
  * the condition that it is still that very version.  If it is not, or if anybody
  * holds the row, or if the event is refused, the row is locked first, which
  * waits, and its newest version is decided: above READ COMMITTED that is a
- * serialization failure.  Machines that run user code, or look anything up, lock
- * first in any case: what their guards see must be what holds when the row is
- * ours.
+ * serialization failure.  Machines whose guards or actions look at more than the
+ * row and args lock first in any case: what they see must be what holds when the
+ * row is ours.
  *
  * An id that is drawn before the write is in order nevertheless: whoever writes
  * the next version has seen ours committed before drawing.
@@ -38,6 +38,7 @@ typedef struct Write
 	TupleTableSlot *slot;		/* the version that is decided */
 	CommandId	cid;
 	Snapshot	snapshot;
+	bool		found;
 	bool		locked;
 	PstDecision decision;
 } Write;
@@ -124,7 +125,7 @@ is_quiet(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
-	return !firing->fsm->needs_path && firing->idempotency_key == NULL && firing->timer_id == 0 &&
+	return !firing->fsm->needs_lock && firing->idempotency_key == NULL &&
 		(version(write)->t_data->t_infomask & HEAP_XMAX_INVALID) != 0;
 }
 
@@ -231,6 +232,9 @@ move_row(Write *write)
 {
 	PstFiring  *firing = write->firing;
 
+	/* equal keys may be written differently: the row's own text counts */
+	firing->key = pst_row_key(firing->fsm, version(write));
+	write->locked = false;
 	if (!is_quiet(write) && !lock_row(write))
 		return;
 	for (;;)
@@ -271,33 +275,42 @@ owes_check(Write *write)
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(version(write)->t_data));
 }
 
+/* Under a fresh snapshot; false if it is not for us to write. */
+static bool
+fire_once(Write *write, Datum *key)
+{
+	bool		ours = true;
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	write->snapshot = GetActiveSnapshot();
+	write->cid = GetCurrentCommandId(true);
+	write->slot = table_slot_create(write->rel, NULL);
+	write->found = find_row(write, key);
+	if (write->found && owes_check(write))
+		ours = false;
+	else if (write->found)
+		move_row(write);
+	ExecDropSingleTupleTableSlot(write->slot);
+	PopActiveSnapshot();
+	return ours;
+}
+
 bool
 pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 {
 	Write		write = {.firing = firing, .rel = rel, .target = target};
-	bool		done = true;
 
 	if (!may_write(firing))
 		return false;
 	pst_check_update_rights(rel, target->selected, target->updated);
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 
+	if (!fire_once(&write, key))
+		return false;
+	/* gone while we waited, and perhaps there again: a newer snapshot tells */
+	if (write.found && !firing->taken && !IsolationUsesXactSnapshot() && !fire_once(&write, key))
+		return false;
 	CommandCounterIncrement();
-	write.snapshot = GetTransactionSnapshot();
-	PushActiveSnapshot(write.snapshot);
-	write.snapshot = GetActiveSnapshot();
-	write.cid = GetCurrentCommandId(true);
-	write.slot = table_slot_create(rel, NULL);
-	if (find_row(&write, key))
-	{
-		if (owes_check(&write))
-			done = false;
-		else
-			move_row(&write);
-	}
-	ExecDropSingleTupleTableSlot(write.slot);
-	PopActiveSnapshot();
-	if (done)
-		CommandCounterIncrement();
-	return done;
+	return true;
 }

@@ -176,10 +176,6 @@ row_datum(PstFsm *fsm, ParamListInfo row)
 	Datum	   *values = palloc(sizeof(Datum) * fsm->desc->natts);
 	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
 
-	if (fsm->relid != fsm->root)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("function actions are not supported on partitioned tables")));
 	for (int i = 0; i < fsm->desc->natts; i++)
 	{
 		values[i] = row->params[i].value;
@@ -187,7 +183,7 @@ row_datum(PstFsm *fsm, ParamListInfo row)
 		if (fsm->generated && fsm->generated[i])
 			values[i] = pst_evaluate(fsm->generated[i], row, &nulls[i]);
 	}
-	return heap_copy_tuple_as_datum(heap_form_tuple(fsm->desc, values, nulls), fsm->desc);
+	return pst_root_row(fsm, heap_form_tuple(fsm->desc, values, nulls));
 }
 
 /* f(row, args): the caller's right to it is the caller's affair, as in any call. */
@@ -233,18 +229,13 @@ take_row(PstMove *move, const PstAction *action)
 	PstFsm	   *fsm = move->fsm;
 	bool		isnull;
 	Datum		result = call_function(fsm, action, move->row, &isnull);
-	HeapTupleHeader header;
-	HeapTupleData tuple;
+	HeapTuple	tuple;
 
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("function %s returned NULL instead of a row", action->name)));
-	header = DatumGetHeapTupleHeader(result);
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
+	tuple = pst_row_from_root(fsm, result);
 	for (int i = 0; i < fsm->desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(fsm->desc, i);
@@ -254,7 +245,7 @@ take_row(PstMove *move, const PstAction *action)
 
 		if (att->attisdropped || att->attgenerated)
 			continue;
-		value = heap_getattr(&tuple, i + 1, fsm->desc, &null);
+		value = heap_getattr(tuple, i + 1, fsm->desc, &null);
 		if (null == column->isnull &&
 			(null || datum_image_eq(value, column->value, att->attbyval, att->attlen)))
 			continue;
@@ -348,14 +339,6 @@ follow_chain(PstMove *move)
 
 /* ---- by event ---- */
 
-/* The edge that every flowchart implies; it is not an event to fire. */
-static bool
-is_implied(const PstTransition *transition)
-{
-	return transition->from == PST_STAR ||
-		(transition->to == PST_STAR && strcmp(transition->event, "__end__") == 0);
-}
-
 /* Users write event! and event? as the diagram does. */
 static bool
 is_event(const PstTransition *transition, const char *event)
@@ -373,7 +356,7 @@ static bool
 has_event(const PstMachine *machine, const char *event)
 {
 	for (int i = 0; i < machine->ntransitions; i++)
-		if (!is_implied(&machine->transitions[i]) && is_event(&machine->transitions[i], event))
+		if (pst_transition_has_event(&machine->transitions[i]) && is_event(&machine->transitions[i], event))
 			return true;
 	return false;
 }
@@ -382,7 +365,7 @@ static bool
 has_way_out(const PstMachine *machine, int state)
 {
 	for (int i = 0; i < machine->ntransitions; i++)
-		if (machine->transitions[i].from == state && !is_implied(&machine->transitions[i]))
+		if (machine->transitions[i].from == state && pst_transition_has_event(&machine->transitions[i]))
 			return true;
 	return false;
 }
@@ -399,7 +382,7 @@ events_hint(const PstMachine *machine, int state)
 	{
 		const PstTransition *transition = &machine->transitions[i];
 
-		if (transition->from != state || is_implied(transition) || strcmp(last, transition->event) == 0)
+		if (transition->from != state || !pst_transition_has_event(transition) || strcmp(last, transition->event) == 0)
 			continue;
 		appendStringInfo(&hint, "%s\"%s\"", hint.len ? ", " : "", transition->event);
 		last = transition->event;
@@ -440,7 +423,7 @@ pst_edge_offered(const PstEdge *edge, int state, const char *event)
 {
 	const PstTransition *transition = edge->transition;
 
-	return transition->from == state && !is_implied(transition) &&
+	return transition->from == state && pst_transition_has_event(transition) &&
 		(event == NULL || is_event(transition, event));
 }
 
@@ -598,7 +581,7 @@ choose_edge_to(PstMove *move, int target, ParamListInfo before, const PstEdge **
 		const PstEdge *edge = &move->fsm->edges[i];
 
 		if (edge->transition->from != move->state || edge->transition->to != target ||
-			is_implied(edge->transition))
+			!pst_transition_has_event(edge->transition))
 			continue;
 		if (move->fsm->enforce != PST_ENFORCE_ALL || guard_holds(move, edge, before))
 			return edge;

@@ -30,6 +30,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -172,7 +173,7 @@ void
 pst_fire(PstFiring *firing)
 {
 	Relation	rel = table_open(firing->fsm->root, RowExclusiveLock);
-	Datum	   *key = pst_key_datums(firing->fsm, firing->key);
+	Datum	   *key = firing->key_parts ? firing->key_parts : pst_key_datums(firing->fsm, firing->key);
 	PstTarget  *target;
 
 	firing->cxt = CurrentMemoryContext;
@@ -181,7 +182,8 @@ pst_fire(PstFiring *firing)
 	target = pst_target(firing->fsm, rel);
 	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
 		fire_by_update(firing, rel, key);
-	if (!firing->taken)
+	/* the instance may have ended with the event that the key was used for */
+	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
 		pst_idempotency_remember(firing);
@@ -254,17 +256,7 @@ optional_text(FunctionCallInfo fcinfo, int n)
 char *
 pst_normal_key(PstFsm *fsm, const char *key)
 {
-	Datum	   *values = pst_key_datums(fsm, key);
-	Datum	   *row = palloc0(sizeof(Datum) * fsm->desc->natts);
-	bool	   *nulls = palloc(sizeof(bool) * fsm->desc->natts);
-
-	memset(nulls, true, sizeof(bool) * fsm->desc->natts);
-	for (int i = 0; i < fsm->nkeys; i++)
-	{
-		row[fsm->keys[i] - 1] = values[i];
-		nulls[fsm->keys[i] - 1] = false;
-	}
-	return pst_row_key(fsm, heap_form_tuple(fsm->desc, row, nulls));
+	return pst_key_text(fsm, pst_key_datums(fsm, key));
 }
 
 /* The arguments that fire() and try_fire() share. */
@@ -277,10 +269,11 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 				 errmsg("the FSM table, key and event of %s() must not be NULL",
 						get_func_name(fcinfo->flinfo->fn_oid))));
 	firing->fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, rel);
-	firing->key = pst_normal_key(firing->fsm, key);
+	firing->key_parts = pst_key_datums(firing->fsm, key);
+	firing->key = pst_key_text(firing->fsm, firing->key_parts);
 	firing->signal.event = optional_text(fcinfo, 2);
 	firing->args_null = PG_ARGISNULL(3);
-	firing->args = firing->args_null ? (Datum) 0 : PG_GETARG_DATUM(3);
+	firing->args = firing->args_null ? (Datum) 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(3));
 	firing->signal.expected_state = optional_text(fcinfo, 4);
 	firing->idempotency_key = optional_text(fcinfo, 5);
 	firing->signal.to_state = optional_text(fcinfo, 6);
@@ -289,11 +282,19 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 static Datum
 outcome_result(FunctionCallInfo fcinfo, const PstFiring *firing)
 {
-	TupleDesc	desc;
+	TupleDesc	desc = fcinfo->flinfo->fn_extra;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	return pst_outcome_datum(&firing->outcome, BlessTupleDesc(desc));
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+
+		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		/* for the calls to come */
+		desc = fcinfo->flinfo->fn_extra = BlessTupleDesc(CreateTupleDescCopy(desc));
+		MemoryContextSwitchTo(old);
+	}
+	return pst_outcome_datum(&firing->outcome, desc);
 }
 
 /* fire(fsm, key, event, args, expected_state, idempotency_key, to_state) */

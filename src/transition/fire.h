@@ -19,6 +19,7 @@ typedef struct PstFiring
 {
 	PstFsm	   *fsm;			/* of the table that fire() was called for */
 	const char *key;			/* as printed */
+	Datum	   *key_parts;		/* the same, parsed; NULL: not yet */
 	PstSignal	signal;
 	Datum		args;			/* jsonb */
 	bool		args_null;

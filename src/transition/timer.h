@@ -21,7 +21,7 @@ extern void pst_timers_arm(PstFsm *fsm, const char *key, int state, HeapTuple tu
 /* The row is gone, and all its timers with it. */
 extern void pst_timers_cancel(PstFsm *fsm, const char *key);
 
-/* All time events of a table, with the delayed events or without. */
+/* All time events of a binding, with the delayed events or without. */
 extern void pst_timers_cancel_all(int binding, bool delayed);
 
 /* An event to be sent later, whatever state the instance is in then; returns the timer's id. */

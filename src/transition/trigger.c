@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "transition/bulk.h"
 #include "transition/decision.h"
+#include "transition/ending.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
 #include "transition/timer.h"
@@ -452,6 +453,7 @@ pst_record_move(PstFsm *fsm, PstDecision *decision, const char *key, const char 
 	log_hops(fsm, key, decision, pst_row_payload(fsm, new), from, state);
 	enter_state(fsm, key, state, new);
 	run_void_actions(fsm, decision, new);
+	pst_end_instance(fsm, state, new);
 }
 
 static void
@@ -539,6 +541,7 @@ record_insert(PstFsm *fsm, HeapTuple new)
 	enter_state(fsm, key, state, new);
 	if (decision)
 		run_void_actions(fsm, decision, new);
+	pst_end_instance(fsm, state, new);
 	pst_decision_drop(decision);
 }
 

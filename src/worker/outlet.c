@@ -198,6 +198,8 @@ pst_outlets_reload(PstSinkWorker *worker)
 
 	worker->routes_seen = pg_atomic_read_u32(&worker->scheduler->routes);
 	pst_acknowledge(worker);
+	pst_audit_drop(worker);
+	worker->audits_due = true;
 	/* the next parcel was read under what held before */
 	if (worker->parcels[1].outlet)
 	{

@@ -73,6 +73,8 @@ typedef struct PstParcel
 	int			coalesced;		/* events left out; not yet counted */
 } PstParcel;
 
+typedef struct PstAudit PstAudit;
+
 typedef struct PstSinkWorker
 {
 	PstWorker  *place;
@@ -91,6 +93,8 @@ typedef struct PstSinkWorker
 	int			max_rows;		/* of a shipment, unless a route says less */
 	int			max_bytes;
 	int			linger_ms;
+	PstAudit   *audit;			/* the reconciliation under way, or NULL */
+	bool		audits_due;		/* others may be asked for */
 } PstSinkWorker;
 
 /* in outlet.c */
@@ -124,6 +128,13 @@ extern bool pst_letters_wait(int route);
 extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run);
 extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
+
+/* in reconcile.c */
+extern bool pst_audit_step(PstSinkWorker *worker);
+extern void pst_audit_drop(PstSinkWorker *worker);
+
+/* in sink.c: until the sink is done; false if it is to be broken off */
+extern bool pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on);
 
 /* in settle.c */
 extern char *pst_reason(const PstSink *sink, int nth);	/* -1: of the shipment */

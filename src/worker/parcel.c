@@ -70,7 +70,8 @@ next_settings(const PstSinkWorker *worker, PstOutlet *outlet)
 
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pst_outlet_drop_settings(outlet);
+	/* a parcel under way still uses those before: their memory stays until a rewind */
+	outlet->settings = NULL;
 	outlet->settings = pst_route_settings(outlet->route->id, version, outlet->settings_context);
 	if (outlet->settings)
 		pst_outlet_take_limits(worker, outlet);

@@ -189,13 +189,36 @@ break_off(PstSinkWorker *worker, PstParcel *parcel)
 	}
 }
 
+bool
+pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
+{
+	TimestampTz changed_since = 0;
+
+	while (pst_sink_poll(sink) == PST_SINK_BUSY)
+	{
+		PstWants	wants;
+
+		if (read_on)
+		{
+			read_on = false;
+			read_ahead(worker);
+			continue;
+		}
+		pst_sink_wants(sink, &wants);
+		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS,
+							pst_wait_event(PST_WAIT_SINK));
+		pst_worker_reload();
+		if (to_be_broken_off(worker, &changed_since))
+			return false;
+	}
+	return true;
+}
+
 /* False if it was broken off. */
 static bool
 send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstConnection *connection = parcel->outlet->connection;
-	TimestampTz changed_since = 0;
-	bool		ahead = false;
 
 	pst_parcel_intend(worker, parcel);
 	if (connection->sink == NULL)
@@ -211,27 +234,10 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
 	pst_worker_doing("sending, waiting for the sink", false);
 	pst_sink_send(connection->sink, &parcel->shipment);
-	while (pst_sink_poll(connection->sink) == PST_SINK_BUSY)
-	{
-		PstWants	wants;
-
-		if (!ahead)
-		{
-			ahead = true;
-			read_ahead(worker);
-			continue;
-		}
-		pst_sink_wants(connection->sink, &wants);
-		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS,
-							pst_wait_event(PST_WAIT_SINK));
-		pst_worker_reload();
-		if (to_be_broken_off(worker, &changed_since))
-		{
-			break_off(worker, parcel);
-			return false;
-		}
-	}
-	return true;
+	if (pst_await_sink(worker, connection->sink, true))
+		return true;
+	break_off(worker, parcel);
+	return false;
 }
 
 /* ---- the rest ---- */
@@ -322,7 +328,7 @@ cycle(PstSinkWorker *worker)
 		if (send_parcel(worker, parcel))
 			pst_settle(worker, parcel);
 	}
-	else
+	else if (parcel->outlet != NULL || !pst_audit_step(worker))
 	{
 		/* nobody waits for a byte of ours: now or soon */
 		int			wait = pst_acknowledge_in_ms(worker);

@@ -1,12 +1,15 @@
 /*
  * fuzz_machine.c
- *	  Throws bytes at the parser of definitions and checks what it promises.
+ *	  Throws bytes at the parser of definitions and checks what it promises; and
+ *	  that what is printed of a machine reads as the same machine.
  *
  * The first byte chooses the syntax, the rest is the definition.
  */
 #include "postgres.h"
 
-#include "machine/model.h"
+#include "mb/pg_wchar.h"
+
+#include "machine/printer.h"
 #include "server_stubs.h"
 
 #define CHECK(condition) do { if (!(condition)) __builtin_trap(); } while (0)
@@ -68,26 +71,102 @@ check_findings(List *findings, const PstMachine *machine, int length)
 
 		CHECK(finding->offset >= offset && finding->offset <= length);
 		CHECK(finding->line >= 1 && finding->column >= 1 && finding->message[0] != '\0');
+		CHECK(finding->hint[0] != '\0' && strchr(finding->excerpt, '^') != NULL);
 		offset = finding->offset;
 		failed |= finding->severity == PST_SEVERITY_ERROR;
 	}
 	CHECK(failed == (machine == NULL));
 }
 
+static void
+check_same_text(const char *a, const char *b)
+{
+	CHECK((a == NULL) == (b == NULL));
+	CHECK(a == NULL || strcmp(a, b) == 0);
+}
+
+static void
+check_same(const PstMachine *a, const PstMachine *b)
+{
+	CHECK(a->nstates == b->nstates && a->ntransitions == b->ntransitions && a->entry == b->entry);
+	for (int i = 0; i < a->nstates; i++)
+	{
+		check_same_text(a->states[i].name, b->states[i].name);
+		check_same_text(a->states[i].entry.text, b->states[i].entry.text);
+		check_same_text(a->states[i].exit.text, b->states[i].exit.text);
+		CHECK(a->states[i].is_final == b->states[i].is_final);
+	}
+	for (int i = 0; i < a->ntransitions; i++)
+	{
+		const PstTransition *left = &a->transitions[i];
+		const PstTransition *right = &b->transitions[i];
+
+		CHECK(left->from == right->from && left->to == right->to && left->kind == right->kind);
+		CHECK(left->ambiguous == right->ambiguous);
+		check_same_text(left->event, right->event);
+		check_same_text(left->guard.text, right->guard.text);
+		check_same_text(left->action.text, right->action.text);
+	}
+}
+
+/* What is printed reads as the same machine, the notation found by itself; and prints as the same text. */
+static void
+check_round_trip(const PstMachine *machine, PstFormat format, bool with_titles)
+{
+	char	  **titles = NULL;
+	StringInfoData first;
+	StringInfoData second;
+	PstMachine *again;
+	List	   *findings = NIL;
+
+	if (with_titles)
+	{
+		titles = palloc((machine->nstates + 1) * sizeof(char *));
+		for (int i = 0; i < machine->nstates; i++)
+			titles[i] = psprintf("%s (%d)", machine->states[i].name, i);
+	}
+	initStringInfo(&first);
+	initStringInfo(&second);
+	pst_print_machine(&first, machine, format, titles);
+	again = pst_machine_parse(first.data, PST_SYNTAX_AUTO, &findings);
+	CHECK(again != NULL);
+	check_same(machine, again);
+	if (!with_titles)
+	{
+		pst_print_machine(&second, again, format, titles);
+		check_same_text(first.data, second.data);
+	}
+}
+
+static bool
+is_utf8(const char *text)
+{
+	int			length = strlen(text);
+
+	return pg_encoding_verifymbstr(PG_UTF8, text, length) == length;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	char	   *definition;
+
 	if (size == 0)
 		return 0;
-	if (setjmp(stub_error) == 0)
+	definition = pnstrdup((const char *) data + 1, size - 1);
+	if (setjmp(stub_error) == 0 && is_utf8(definition))
 	{
-		char	   *definition = pnstrdup((const char *) data + 1, size - 1);
 		List	   *findings = NIL;
 		PstMachine *machine = pst_machine_parse(definition, data[0] % (PST_SYNTAX_PLANTUML + 1), &findings);
 
 		check_findings(findings, machine, strlen(definition));
 		if (machine != NULL)
+		{
 			check_machine(machine);
+			check_round_trip(machine, pst_mermaid_format(machine), false);
+			check_round_trip(machine, PST_FORMAT_STATE_DIAGRAM, data[0] >= 128);
+			check_round_trip(machine, PST_FORMAT_PLANTUML, data[0] >= 128);
+		}
 	}
 	stub_free_all();
 	return 0;

@@ -149,6 +149,36 @@ appendStringInfoChar(StringInfo text, char c)
 	appendBinaryStringInfo(text, &c, 1);
 }
 
+void
+appendStringInfoString(StringInfo text, const char *string)
+{
+	appendBinaryStringInfo(text, string, strlen(string));
+}
+
+void
+appendStringInfoSpaces(StringInfo text, int count)
+{
+	while (count-- > 0)
+		appendStringInfoChar(text, ' ');
+}
+
+void
+appendStringInfo(StringInfo text, const char *format,...)
+{
+	int			needed;
+
+	do
+	{
+		va_list		args;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(text, format, args);
+		va_end(args);
+		if (needed > 0)
+			enlargeStringInfo(text, needed);
+	} while (needed > 0);
+}
+
 int
 appendStringInfoVA(StringInfo text, const char *format, va_list args)
 {
@@ -217,18 +247,33 @@ list_free(List *list)
 	pfree(list);
 }
 
-/* The definitions are not always valid UTF-8 here: never past the end. */
+int
+GetDatabaseEncoding(void)
+{
+	return PG_UTF8;
+}
+
+/* What is parsed is valid UTF-8. */
 int
 pg_mblen(const char *text)
 {
-	int			length = 1;
+	return pg_utf_mblen((const unsigned char *) text);
+}
 
-	if ((unsigned char) text[0] >= 0xC0)
-	{
-		while (length < 4 && ((unsigned char) text[length] & 0xC0) == 0x80)
-			length++;
-	}
-	return length;
+int
+pg_dsplen(const char *text)
+{
+	return pg_encoding_dsplen(PG_UTF8, text);
+}
+
+int
+pg_mbcliplen(const char *text, int length, int limit)
+{
+	int			clipped = 0;
+
+	while (clipped < length && clipped + pg_mblen(text + clipped) <= limit)
+		clipped += pg_mblen(text + clipped);
+	return clipped;
 }
 
 void
@@ -275,6 +320,12 @@ errmsg(const char *format,...)
 
 int
 errdetail(const char *format,...)
+{
+	return 0;
+}
+
+int
+errhint(const char *format,...)
 {
 	return 0;
 }

@@ -123,6 +123,20 @@ ok(wait_for_value($node, 'postgres',
 		q{SELECT due_at > now() + interval '22 hours' AND due_at < now() + interval '24 hours' FROM persistomata.timer WHERE fsm = 'tina.clock'::regclass}, 't'),
 	'the ticks that were missed are skipped, and the guard asked again at the next');
 
+# ---- the end of an instance ----
+as_owner(q{
+	SELECT persistomata.create_machine('fuse', $$
+	flowchart LR
+	  none -->|on!| burning
+	  burning -->|"after (0 seconds)"| out
+	$$);
+	CREATE TABLE fuse (id int PRIMARY KEY, state text);
+	SELECT persistomata.attach('fuse', 'fuse', on_final => 'delete');
+	INSERT INTO fuse VALUES (1);
+});
+ok(wait_for_value($node, 'postgres', 'SELECT count(*) FROM tina.fuse', '0'), 'a row goes when a timer ends its instance');
+events_are('fuse', 1, 'state:on:burning state:after (0 seconds):out deleted', 'after its last event');
+
 # ---- delayed events ----
 as_owner(q{INSERT INTO lamp VALUES (4, NULL, NULL, NULL), (5, NULL, NULL, NULL)});
 my $then = as_owner(q{SELECT persistomata.fire_at('lamp', 4, 'off', now() + interval '1 hour', '{"by": "me"}')});
