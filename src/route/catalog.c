@@ -47,9 +47,9 @@ static PstQuery options_query = {
 };
 
 static PstQuery generation_query = {
-	"SELECT generation, from_position, settings, shift_ms FROM persistomata.route_generation"
-	" WHERE route OPERATOR(pg_catalog.=) $1 ORDER BY generation DESC LIMIT 1",
-	1, {INT4OID}, NULL
+	"SELECT generation, from_position, settings, shift_ms, to_position FROM persistomata.route_generation"
+	" WHERE route OPERATOR(pg_catalog.=) $1 AND generation OPERATOR(pg_catalog.<=) $2 ORDER BY generation DESC LIMIT 1",
+	2, {INT4OID, INT4OID}, NULL
 };
 
 static PstQuery newest_ack_queries[PST_RING_SLOTS] = {{
@@ -258,30 +258,36 @@ find_beginning(const PstRing *ring, PstCursor *cursor, bool from_start, int64 po
 		cursor->next_position = position_of_cut(ring, cut);
 }
 
-void
-pst_cursor_read(int route, PstCursor *cursor)
+/*
+ * The newest generation up to this one; where it stands, but for a replay's end.
+ * True if something of it is acknowledged or promised.
+ */
+static bool
+read_generation(const PstRing *ring, int route, int generation, PstCursor *cursor)
 {
-	Datum		arg = Int32GetDatum(route);
+	Datum		args[2] = {Int32GetDatum(route), Int32GetDatum(generation)};
 	PstCursor	intent;
-	PstRing		ring;
 	int64		acked,
 				intended,
 				from_position,
 				settings;
-	bool		from_settings;
+	bool		from_settings,
+				endless;
 
 	memset(cursor, 0, sizeof(*cursor));
-	if (pst_query_read(&generation_query, &arg) == 0)
-		return;
+	if (pst_query_read(&generation_query, args) == 0)
+		return false;
 	cursor->generation = DatumGetInt32(pst_result(0, 1, NULL));
 	from_position = DatumGetInt64(pst_result(0, 2, &from_settings));
 	settings = DatumGetInt64(pst_result(0, 3, NULL));
 	cursor->shift_ms = DatumGetInt64(pst_result(0, 4, NULL));
+	cursor->replay_to = DatumGetInt64(pst_result(0, 5, &endless));
+	if (endless)
+		cursor->replay_to = 0;
 
-	pst_ring_read(&ring);
 	intent = *cursor;
-	acked = newest_ack(&ring, route, 'a', cursor);
-	intended = newest_ack(&ring, route, 'i', &intent);
+	acked = newest_ack(ring, route, 'a', cursor);
+	intended = newest_ack(ring, route, 'i', &intent);
 	if (intended > acked)
 	{
 		*cursor = intent;
@@ -290,19 +296,37 @@ pst_cursor_read(int route, PstCursor *cursor)
 	if (acked > 0 || intended > 0)
 	{
 		cursor->begun = true;
-		return;
+		return true;
 	}
+	/* what is sent again is sent as the route is now */
 	if (cursor->generation > 1)
-	{
-		/* counts go on through a seek */
-		PstCursor	before = {.generation = cursor->generation - 1};
-
-		newest_ack(&ring, route, 'a', &before);
-		cursor->counts = before.counts;
-		/* what is sent again is sent as the route is now */
 		cursor->settings = settings;
+	find_beginning(ring, cursor, !from_settings, from_position, settings);
+	return false;
+}
+
+void
+pst_cursor_read(int route, PstCursor *cursor)
+{
+	PstCursor	before;
+	PstRing		ring;
+	bool		moved;
+
+	pst_ring_read(&ring);
+	moved = read_generation(&ring, route, PG_INT32_MAX, cursor);
+	if (cursor->generation <= 1)
+		return;
+	/* counts go on through a seek, and after a replay the route itself */
+	(void) read_generation(&ring, route, cursor->generation - 1, &before);
+	if (!moved)
+		cursor->counts = before.counts;
+	if (cursor->replay_to > 0)
+	{
+		cursor->resume_position = before.next_position;
+		/* what has not been sent yet is not skipped */
+		if (!moved)
+			cursor->next_position = Min(cursor->next_position, before.next_position);
 	}
-	find_beginning(&ring, cursor, !from_settings, from_position, settings);
 }
 
 /* route_position(route_id): with the extension's own rights */

@@ -13,7 +13,7 @@
 #include "catalog/pg_type_d.h"
 #include "catalog/namespace.h"
 #include "compat/compat.h"
-#include "event/cut.h"
+#include "event/log.h"
 #include "event/query.h"
 #include "event/wake.h"
 #include "foreign/foreign.h"
@@ -37,7 +37,6 @@ PG_FUNCTION_INFO_V1(pst_alter_route);
 PG_FUNCTION_INFO_V1(pst_drop_route);
 PG_FUNCTION_INFO_V1(pst_enable_route);
 PG_FUNCTION_INFO_V1(pst_disable_route);
-PG_FUNCTION_INFO_V1(pst_seek_route);
 PG_FUNCTION_INFO_V1(pst_retry_dead_letter);
 PG_FUNCTION_INFO_V1(pst_discard_dead_letter);
 
@@ -62,13 +61,6 @@ static PstQuery settings_query = {
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
 	12, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID,
 	TEXTOID, TEXTOID, TEXTOID}, NULL
-};
-
-static PstQuery generation_query = {
-	"INSERT INTO persistomata.route_generation (route, generation, from_position, settings, shift_ms)"
-	" SELECT $1, coalesce(pg_catalog.max(generation), 0) OPERATOR(pg_catalog.+) 1, $2, $3, $4"
-	" FROM persistomata.route_generation WHERE route OPERATOR(pg_catalog.=) $1",
-	4, {INT4OID, INT8OID, INT8OID, INT8OID}, NULL
 };
 
 static PstQuery find_query = {
@@ -161,9 +153,8 @@ pst_route_check_owner(const PstOwnerRights *rights, Oid owner, const char *name)
 				 errmsg("must be owner of route \"%s\"", name)));
 }
 
-/* Find a route by name and lock it; throws unless the caller may alter it. */
-static int
-find_route(const PstOwnerRights *rights, const char *name, char **server)
+int
+pst_find_route(const PstOwnerRights *rights, const char *name, char **server)
 {
 	Datum		arg = CStringGetTextDatum(name);
 	int			id;
@@ -321,7 +312,6 @@ pst_create_route(PG_FUNCTION_ARGS)
 	const PstSinkOps *ops = pst_route_check_server(server);
 	PstOwnerRights rights;
 	NewSettings settings;
-	Datum		args[4];
 	const char *start;
 	int			id;
 
@@ -334,11 +324,11 @@ pst_create_route(PG_FUNCTION_ARGS)
 	settings.values[SET_VERSION] = Int64GetDatum(draw_version());
 	pst_query_write(&settings_query, settings.values, settings.nulls);
 
-	args[0] = Int32GetDatum(id);
-	args[1] = Int64GetDatum(1);
-	args[2] = settings.values[SET_VERSION];
-	args[3] = Int64GetDatum(0);
-	pst_query_write(&generation_query, args, strcmp(start, "earliest") == 0 ? NULL : " n  ");
+	pst_generation_begin(&(PstGeneration) {
+		.route = id,
+		.from_position = strcmp(start, "earliest") == 0 ? 1 : 0,
+		.settings = DatumGetInt64(settings.values[SET_VERSION])
+	});
 	pst_owner_end(&rights);
 	pst_routes_changed();
 	PG_RETURN_INT32(id);
@@ -403,7 +393,7 @@ pst_alter_route(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 		pst_route_check_types(PG_GETARG_DATUM(2));
 	pst_owner_begin(&rights);
-	id = find_route(&rights, name, &server);
+	id = pst_find_route(&rights, name, &server);
 	if (!PG_ARGISNULL(1))
 		check_tables(&rights, PG_GETARG_DATUM(1));
 	settings.values[SET_VERSION] = Int64GetDatum(draw_version());
@@ -428,7 +418,7 @@ pst_drop_route(PG_FUNCTION_ARGS)
 	Datum		arg;
 
 	pst_owner_begin(&rights);
-	arg = Int32GetDatum(find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
+	arg = Int32GetDatum(pst_find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
 	pst_query_write(&drop_query, &arg, NULL);
 	pst_owner_end(&rights);
 	pst_routes_changed();
@@ -442,7 +432,7 @@ set_enabled(text *name, bool enabled)
 	Datum		args[2];
 
 	pst_owner_begin(&rights);
-	args[0] = Int32GetDatum(find_route(&rights, text_to_cstring(name), NULL));
+	args[0] = Int32GetDatum(pst_find_route(&rights, text_to_cstring(name), NULL));
 	args[1] = BoolGetDatum(enabled);
 	pst_query_write(&enable_query, args, NULL);
 	pst_owner_end(&rights);
@@ -460,56 +450,6 @@ Datum
 pst_disable_route(PG_FUNCTION_ARGS)
 {
 	set_enabled(PG_GETARG_TEXT_PP(0), false);
-	PG_RETURN_VOID();
-}
-
-/*
- * How far stream ids must be moved so that what is sent again lies above all
- * that was sent before.
- */
-static int64
-shift_for(int route, int64 position)
-{
-	PstCursor	cursor;
-	PstRing		ring;
-	PstCut		newest;
-	PstCut	   *cuts;
-	int64		cut;
-	bool		gap;
-
-	pst_cursor_read(route, &cursor);
-	pst_ring_read(&ring);
-	pst_cut_newest(&ring, &newest);
-	cut = pst_cut_at_position(&ring, position);
-	if (cut == 0 || pst_cut_load(&ring, cut, 1, CurrentMemoryContext, &cuts, &gap) == 0)
-		return cursor.shift_ms;
-	return cursor.shift_ms + newest.stream_ms - cuts[1].stream_ms + 1;
-}
-
-Datum
-pst_seek_route(PG_FUNCTION_ARGS)
-{
-	int64		position = PG_GETARG_INT64(1);
-	PstOwnerRights rights;
-	Datum		args[4];
-
-	if (position < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("a position is at least 1")));
-	pst_owner_begin(&rights);
-	/* nobody may empty a slot while we decide to go back into it */
-	pst_cut_lock();
-	args[0] = Int32GetDatum(find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
-	PushActiveSnapshot(GetLatestSnapshot());
-	args[3] = Int64GetDatum(shift_for(DatumGetInt32(args[0]), position));
-	pst_query_read(&newest_settings_query, args);
-	args[2] = pst_result(0, 11, NULL);
-	PopActiveSnapshot();
-	args[1] = Int64GetDatum(position);
-	pst_query_write(&generation_query, args, NULL);
-	pst_owner_end(&rights);
-	pst_routes_changed();
 	PG_RETURN_VOID();
 }
 

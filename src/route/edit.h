@@ -45,6 +45,23 @@ extern void pst_owner_end(const PstOwnerRights *rights);
 extern void pst_owner_pause(const PstOwnerRights *rights);
 extern void pst_owner_resume(const PstOwnerRights *rights);
 
+/* Find a route by name and lock it; throws unless the caller may alter it. */
+extern int	pst_find_route(const PstOwnerRights *rights, const char *name, char **server);
+
+/* A run of a route through the log; see seek.c. */
+typedef struct PstGeneration
+{
+	int			route;
+	int64		from_position;	/* 0: the first cut that sees the settings */
+	int64		to_position;	/* then it goes on where the last one stood; 0: it just goes on */
+	int64		settings;
+	int64		shift_ms;		/* added to stream_ms */
+	int64		dropped;		/* positions that were skipped to get here */
+} PstGeneration;
+
+extern void pst_generation_begin(const PstGeneration *generation);
+extern int64 pst_newest_settings(int route);
+
 /* The caller, whom pst_owner_begin has replaced; throws unless he may alter the route. */
 extern void pst_route_check_owner(const PstOwnerRights *rights, Oid owner, const char *name);
 

@@ -53,6 +53,8 @@ typedef struct PstCursor
 	bool		begun;			/* false: no cut has seen the route yet */
 	int64		next_position;
 	int64		settings;		/* version in force there; 0: to be found */
+	int64		replay_to;		/* up to here it sends again, */
+	int64		resume_position;	/* and then goes on there; both 0: it is no replay */
 	PstRouteCounts counts;
 
 	/* an intent without an acknowledgement: this very shipment comes first */

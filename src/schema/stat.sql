@@ -91,6 +91,20 @@ COMMENT ON VIEW persistomata.stat_route IS
 'routes: where each stands, how far behind, and what is in its way';
 GRANT SELECT ON persistomata.stat_worker, persistomata.stat_route TO PUBLIC;
 
+CREATE VIEW persistomata.stat_replay WITH (security_barrier) AS
+SELECT r.name AS route, g.from_position, g.to_position, p.settled AS position, p.settled = g.to_position AS done, g.begun_at,
+	   CASE WHEN p.settled >= g.from_position AND p.settled < g.to_position
+			THEN clock_timestamp() + (clock_timestamp() - g.begun_at) * ((g.to_position - p.settled)::float8
+																		 / (p.settled - g.from_position + 1)) END AS ends_at
+  FROM persistomata.route r
+  JOIN LATERAL (SELECT * FROM persistomata.route_generation n WHERE n.route = r.id ORDER BY n.generation DESC LIMIT 1) g
+	ON g.to_position IS NOT NULL
+ CROSS JOIN LATERAL (SELECT greatest(least(persistomata.route_position(r.id), g.to_position), g.from_position - 1) AS settled) p
+ WHERE pg_catalog.pg_has_role(r.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+COMMENT ON VIEW persistomata.stat_replay IS
+'the last replay of each route: how far it is, and when it will end';
+GRANT SELECT ON persistomata.stat_replay TO PUBLIC;
+
 
 -- What keeps a slot of the ring.  A route that has not begun pins nothing.
 CREATE FUNCTION persistomata.ring_slots(

@@ -115,18 +115,25 @@ pst_outlet_rewind(PstOutlet *outlet)
 	outlet->read_cut = 0;
 }
 
-/* Take a route's place in the log from its table; in SPI. */
+/*
+ * Take a route's place in the log from its table; in SPI.  What an earlier
+ * worker may have sent is in doubt, and that had been cut before now.  But no
+ * one has sent anything of a generation that came while we were here, and of a
+ * replay a sink with promises has what was promised: else it would find there
+ * what it is to get once more.
+ */
 static void
-take_place(PstSinkWorker *worker, PstOutlet *outlet)
+take_place(PstSinkWorker *worker, PstOutlet *outlet, bool fresh)
 {
+	outlet->doubted = fresh ? (int64) pg_atomic_read_u64(&worker->scheduler->end_position) - 1 : 0;
 	for (int i = 0; i < 2; i++)
 		if (worker->parcels[i].outlet == outlet)
 			pst_parcel_drop(&worker->parcels[i]);
 	pst_cursor_read(outlet->route->id, &outlet->cursor);
 	outlet->acked_position = outlet->cursor.next_position;
 	pst_outlet_rewind(outlet);
-	/* what an earlier worker sent had been cut before now */
-	outlet->doubted = (int64) pg_atomic_read_u64(&worker->scheduler->end_position) - 1;
+	if (fresh && outlet->cursor.replay_to > 0 && worker->ops && worker->ops->names_shipments)
+		outlet->doubted = outlet->cursor.intent ? outlet->cursor.intent_to : 0;
 	outlet->doubted_since = GetCurrentTimestamp();
 }
 
@@ -156,7 +163,7 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	outlet->retry_at = 0;
 	pst_cursor_read(route->id, &cursor);
 	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
-		take_place(worker, outlet);
+		take_place(worker, outlet, fresh);
 	else if (outlet->settings)
 	{
 		/* newer ones may have come, which end those in force */

@@ -99,6 +99,25 @@ find_place(const PstSinkWorker *worker, PstOutlet *outlet)
 	return outlet->cursor.begun && outlet->settings != NULL;
 }
 
+/* Does the reader stand in the range of a replay? */
+static bool
+replays(const PstOutlet *outlet)
+{
+	return outlet->cursor.replay_to > 0 &&
+		pst_reader_position(outlet->reader) <= outlet->cursor.replay_to;
+}
+
+/* A replay that has been read to its end goes on where the route stood. */
+static void
+leave_replay(PstOutlet *outlet)
+{
+	int64		position = pst_reader_position(outlet->reader);
+
+	if (outlet->cursor.replay_to > 0 && position > outlet->cursor.replay_to &&
+		position < outlet->cursor.resume_position)
+		pst_reader_seek(outlet->reader, outlet->cursor.resume_position);
+}
+
 /* Fill the batch; goes on with newer settings where older ones end. */
 static void
 read_batch(const PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, int64 newest)
@@ -107,11 +126,13 @@ read_batch(const PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, in
 	{
 		/* what was promised is sent whole, and nothing with it */
 		bool		promised = pst_outlet_promised(outlet);
+		bool		replay = replays(outlet);
 		Question	question = {.outlet = outlet};
 		PstReadLimits limits = {
 			.newest_cut = newest,
 			.settings_before = outlet->settings->until,
-			.to_position = promised ? outlet->cursor.intent_to : PG_INT64_MAX,
+			.to_position = promised ? outlet->cursor.intent_to :
+			replay ? outlet->cursor.replay_to : PG_INT64_MAX,
 			.max_rows = outlet->max_rows,
 			.max_bytes = outlet->max_bytes,
 			.max_scanned = MAX_SCANNED
@@ -122,9 +143,16 @@ read_batch(const PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, in
 			limits.max_rows = limits.max_scanned = INT_MAX;
 			limits.max_bytes = MaxAllocHugeSize;
 		}
+		leave_replay(outlet);
 		MemoryContextReset(parcel->batch.context);
 		pst_reader_read(outlet->reader, &parcel->batch, &limits, is_wanted, &question);
 		parcel->settings = outlet->settings;
+		if (replay && parcel->batch.to_position < parcel->batch.from_position && parcel->batch.more)
+		{
+			/* nothing is left of the range */
+			pst_reader_seek(outlet->reader, outlet->cursor.resume_position);
+			continue;
+		}
 		/* a parcel under way keeps the settings that it was read under */
 		if (parcel->batch.to_position >= parcel->batch.from_position || !parcel->batch.new_settings ||
 			(parcel != worker->parcels && worker->parcels[0].outlet == outlet))

@@ -190,6 +190,37 @@ ok(wait_for(sub { scalar(bodies('linger')) == 11 }, 'all'), 'a route that linger
 cmp_ok(execs() - $before, '<=', 4, 'together');
 sql(q{SELECT persistomata.drop_route('linger')});
 
+# ---- replay ----
+sql(q{SELECT persistomata.create_route('again', 'queue', types => '{value}', options => '{"stream": "again", "max_rows": 5}')});
+sql(q{DO $$ BEGIN FOR i IN 201 .. 240 LOOP UPDATE lamp SET n = i WHERE id = 'd'; END LOOP; END $$});
+ok(drained('again'), 'forty are sent');
+my $end = sql(q{SELECT position FROM persistomata.stat_route WHERE route = 'again'});
+my ($from, $to) = ($end - 29, $end - 10);
+is(sql("SELECT persistomata.replay('again', $from, $to)"), 20, 'twenty of them are to be sent again');
+sql(q{UPDATE lamp SET n = '241' WHERE id = 'd'});
+sql(q{SELECT pg_terminate_backend(pid) FROM persistomata.stat_worker WHERE kind = 'sink'});
+ok(wait_for(sub { scalar(bodies('again')) >= 61 }, 'sixty-one'), 'a replay goes on after its worker was ended');
+ok(drained('again'), 'and the route comes to the end');
+my @sent = map { $_->{payload}{n} } bodies('again');
+is(join(',', @sent), join(',', 201 .. 240, 211 .. 230, 241), 'the range once more, and then what is new');
+my @names = map { $_->{fields}{name} } $client->entries('again');
+is($names[40], $names[10], 'an event keeps its name');
+ok(wait_for_value($node, 'postgres', q{SELECT from_position, to_position, position, done FROM persistomata.stat_replay WHERE route = 'again'},
+	"$from|$to|$to|t"), 'its progress is shown');
+for my $wrong ([ $end + 2, $end + 3, 'has not come to' ], [ 0, 1, 'at least 1' ], [ 5, 4, 'before its beginning' ])
+{
+	my (undef, undef, $error) = $node->psql('postgres', "SELECT persistomata.replay('again', $wrong->[0], $wrong->[1])");
+	like($error, qr/$wrong->[2]/, "replay from $wrong->[0] to $wrong->[1] is refused");
+}
+sql(q{SELECT persistomata.replay('again', 1, 9000000)});
+ok(wait_for_value($node, 'postgres', q{SELECT done FROM persistomata.stat_replay WHERE route = 'again'}, 't'), 'all of it again');
+sql(q{UPDATE lamp SET n = '242' WHERE id = 'd'});
+ok(drained('again'), 'and on');
+is((bodies('again'))[-1]{payload}{n}, 242, 'with what is new');
+my @ids = map { [ split /-/, $_->{id} ] } $client->entries('again');
+is(scalar(grep { $ids[$_][0] < $ids[ $_ - 1 ][0] } 1 .. $#ids), 0, 'ids rise through all of it');
+sql(q{SELECT persistomata.drop_route('again')});
+
 # ---- rights ----
 sql(q{CREATE ROLE reader; GRANT USAGE ON FOREIGN SERVER queue TO reader;
 	CREATE USER MAPPING FOR reader SERVER queue;
