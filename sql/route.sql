@@ -15,6 +15,7 @@ SELECT persistomata.create_route('', 'queue');
 SELECT persistomata.create_route('r', 'queue', format => 'xml');
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.create_route('r', 'queue', start => 'tomorrow');
+SELECT persistomata.create_route('r', 'queue', start => 'snapshot', types => '{state}');
 SELECT persistomata.create_route('r', 'queue', throttle => '10/s');
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.create_route('r', 'queue', throttle => 'all');
@@ -120,6 +121,10 @@ SELECT persistomata.create_route('mine', 'queue', machine => 'routed');
 RESET ROLE;
 ALTER TABLE routed DISABLE ROW LEVEL SECURITY;
 SET ROLE regress_route;
+SELECT persistomata.create_route('named', 'queue', machine => 'routed', start => 'snapshot');
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.log_snapshot('routed', 0);
+\echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.create_route('named', 'queue', machine => 'routed', format => 'wire') > 0 AS made;
 SELECT persistomata.drop_route('named');
 RESET ROLE;

@@ -26,7 +26,7 @@ static PstQuery list_query = {
 
 #define SETTINGS_SELECT \
 	"SELECT s.version, s.machine, s.types, s.events, s.states, s.format, s.options," \
-	" s.filter, s.throttle, s.search_path," \
+	" s.filter, s.throttle, s.search_path, s.since," \
 	" (SELECT pg_catalog.min(n.version) FROM persistomata.route_settings n" \
 	" WHERE n.route OPERATOR(pg_catalog.=) $1 AND n.version OPERATOR(pg_catalog.>) s.version)" \
 	" FROM persistomata.route_settings s WHERE s.route OPERATOR(pg_catalog.=) $1"
@@ -151,6 +151,8 @@ settings_row(MemoryContext context)
 	PstRouteSettings *settings = palloc0(sizeof(PstRouteSettings));
 	char	   *format;
 	Datum		options;
+	Datum		since;
+	bool		whole;
 	bool		last;
 
 	settings->version = DatumGetInt64(pst_result(0, 1, NULL));
@@ -165,8 +167,11 @@ settings_row(MemoryContext context)
 	options = pst_result(0, 7, NULL);
 	settings->filter = text_or_null(8);
 	settings->throttle = pst_throttle_parse(text_or_null(9));
+	since = pst_result(0, 11, &whole);
+	if (!whole)
+		settings->since = pst_snapshot_from_datum(since);
 	settings->search_path = TextDatumGetCString(pst_result(0, 10, NULL));
-	settings->until = DatumGetInt64(pst_result(0, 11, &last));
+	settings->until = DatumGetInt64(pst_result(0, 12, &last));
 	if (last)
 		settings->until = PG_INT64_MAX;
 	MemoryContextSwitchTo(old);

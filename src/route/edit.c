@@ -57,10 +57,10 @@ static PstQuery version_query = {
 
 static PstQuery settings_query = {
 	"INSERT INTO persistomata.route_settings (route, version, machine, types, events, states, format, start, options,"
-	" filter, throttle, search_path)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-	12, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID,
-	TEXTOID, TEXTOID, TEXTOID}, NULL
+	" filter, throttle, search_path, since)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+	13, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID,
+	TEXTOID, TEXTOID, TEXTOID, PG_SNAPSHOTOID}, NULL
 };
 
 static PstQuery find_query = {
@@ -70,7 +70,7 @@ static PstQuery find_query = {
 };
 
 static PstQuery newest_settings_query = {
-	"SELECT machine, types, events, states, format, start, options, filter, throttle, search_path, version"
+	"SELECT machine, types, events, states, format, start, options, filter, throttle, search_path, since, version"
 	" FROM persistomata.route_settings"
 	" WHERE route OPERATOR(pg_catalog.=) $1 ORDER BY version DESC LIMIT 1",
 	1, {INT4OID}, NULL
@@ -211,7 +211,7 @@ array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
 enum
 {
 	SET_ROUTE, SET_VERSION, SET_MACHINE, SET_TYPES, SET_EVENTS, SET_STATES, SET_FORMAT, SET_START,
-	SET_OPTIONS, SET_FILTER, SET_THROTTLE, SET_PATH, SETTINGS_COLUMNS
+	SET_OPTIONS, SET_FILTER, SET_THROTTLE, SET_PATH, SET_SINCE, SETTINGS_COLUMNS
 };
 
 typedef struct NewSettings
@@ -261,13 +261,13 @@ settings_of_arguments(FunctionCallInfo fcinfo, const PstSinkOps *ops, NewSetting
 	pst_route_check_start(start);
 	set_text(settings, SET_START, start);
 	if (!PG_ARGISNULL(3))
-		pst_route_check_types(PG_GETARG_DATUM(3));
+		pst_route_check_types(PG_GETARG_DATUM(3), strcmp(start, "snapshot") == 0);
 	for (int i = 0; i < 3; i++)
 	{
 		settings->nulls[SET_TYPES + i] = 'n';
 		array_arg(fcinfo, 3 + i, &settings->values[SET_TYPES + i], &settings->nulls[SET_TYPES + i]);
 	}
-	settings->nulls[SET_FILTER] = settings->nulls[SET_THROTTLE] = 'n';
+	settings->nulls[SET_SINCE] = settings->nulls[SET_FILTER] = settings->nulls[SET_THROTTLE] = 'n';
 	set_conditions(settings, text_arg(fcinfo, 6), text_arg(fcinfo, 8));
 	if (PG_ARGISNULL(10))
 		ereport(ERROR,
@@ -330,6 +330,8 @@ pst_create_route(PG_FUNCTION_ARGS)
 		.settings = DatumGetInt64(settings.values[SET_VERSION])
 	});
 	pst_owner_end(&rights);
+	if (strcmp(start, "snapshot") == 0)
+		pst_route_snapshot(id, text_arg(fcinfo, 2));
 	pst_routes_changed();
 	PG_RETURN_INT32(id);
 }
@@ -391,7 +393,7 @@ pst_alter_route(PG_FUNCTION_ARGS)
 	int			id;
 
 	if (!PG_ARGISNULL(2))
-		pst_route_check_types(PG_GETARG_DATUM(2));
+		pst_route_check_types(PG_GETARG_DATUM(2), false);
 	pst_owner_begin(&rights);
 	id = pst_find_route(&rights, name, &server);
 	if (!PG_ARGISNULL(1))

@@ -24,7 +24,7 @@ extern bool pst_format_is_built_in(const char *format);
  */
 extern void pst_route_check_tables(Oid role, Datum machine);
 
-extern void pst_route_check_types(Datum array);
+extern void pst_route_check_types(Datum array, bool snapshot);
 extern void pst_route_check_options(const PstSinkOps *ops, Datum options);
 
 /*
@@ -58,6 +58,9 @@ typedef struct PstGeneration
 	int64		shift_ms;		/* added to stream_ms */
 	int64		dropped;		/* positions that were skipped to get here */
 } PstGeneration;
+
+/* In snapshot.c: what a new route begins with; as the caller. */
+extern void pst_route_snapshot(int route, const char *machine);
 
 extern void pst_generation_begin(const PstGeneration *generation);
 extern int64 pst_newest_settings(int route);

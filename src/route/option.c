@@ -94,16 +94,26 @@ pst_route_check_format(const PstSinkOps *ops, const char *format)
 }
 
 void
-pst_route_check_types(Datum array)
+pst_route_check_types(Datum array, bool snapshot)
 {
 	Datum	   *elements;
 	bool	   *nulls;
+	bool		has_init = false;
 	int			n;
 
 	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
 					  &elements, &nulls, &n);
 	for (int i = 0; i < n; i++)
-		check_choice("type of event", nulls[i] ? "" : TextDatumGetCString(elements[i]), types);
+	{
+		const char *type = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+
+		check_choice("type of event", type, types);
+		has_init |= strcmp(type, "init") == 0;
+	}
+	if (snapshot && n > 0 && !has_init)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a route that starts with a snapshot must want events of type \"init\"")));
 }
 
 void

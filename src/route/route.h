@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "event/event.h"
+#include "event/snapshot.h"
 #include "nodes/pg_list.h"
 #include "sink/sink.h"
 
@@ -32,6 +33,7 @@ typedef struct PstRouteSettings
 	char	   *encoder;		/* its qualified name, or NULL */
 	char	   *search_path;	/* that filter and encoder run under */
 	PstThrottle throttle;
+	PstSnapshot *since;			/* what it sees is in the route's own snapshot; or NULL */
 	PstOption  *options;		/* ended by a NULL name */
 	struct PstRouteCode *code;	/* code.c's */
 } PstRouteSettings;

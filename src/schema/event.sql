@@ -113,7 +113,8 @@ SELECT l.event_id, persistomata.event_type_name(l.type) AS type, v.name AS machi
   LEFT JOIN pg_catalog.pg_class c ON c.oid = b.relid
   LEFT JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
   LEFT JOIN persistomata.machine_version v ON v.id = l.machine
-  LEFT JOIN persistomata.node n ON n.timeline = l.timeline;
+  LEFT JOIN persistomata.node n ON n.timeline = l.timeline
+ WHERE l.only_route IS NULL;
 COMMENT ON VIEW persistomata.event IS 'the event log, as far back as persistomata.retention reaches';
 
 -- A restored dump brings the rows of these two along: they replace ours.

@@ -27,10 +27,11 @@ CREATE TABLE persistomata.route_settings (
 	start    text NOT NULL,
 	options  jsonb NOT NULL,
 	search_path text NOT NULL,
+	since    pg_snapshot,
 	PRIMARY KEY (route, version)
 );
 COMMENT ON TABLE persistomata.route_settings IS
-'the versions of a route; the log''s cuts say from where on each holds; search_path is what filter and encoder run under';
+'the versions of a route; the log''s cuts say from where on each holds; search_path is what filter and encoder run under; of a route that starts with a snapshot, what since sees is in that snapshot already';
 
 -- A seek begins a new generation: shipments get names that no sink has seen.
 CREATE TABLE persistomata.route_generation (
@@ -110,6 +111,11 @@ CREATE FUNCTION persistomata.create_route(
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pst_create_route';
 COMMENT ON FUNCTION persistomata.create_route(text, text, text, text[], text[], text[], text, text, text, text, jsonb) IS
 'sends the events of the machines that match, of these types, names and states entered, to a server; gives the route''s number';
+
+CREATE FUNCTION persistomata.log_snapshot(fsm regclass, route int) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pst_log_snapshot';
+COMMENT ON FUNCTION persistomata.log_snapshot(regclass, int) IS
+'internal: sends all rows of a table as init events to one route of the caller''s';
 
 CREATE FUNCTION persistomata.alter_route(
 	name text, machine text DEFAULT NULL, types text[] DEFAULT NULL,

@@ -157,16 +157,17 @@ GRANT SELECT ON persistomata.stat_ring TO PUBLIC;
 -- in them ask about the caller: he sees of the log what he may see of the table.
 CREATE VIEW persistomata.entry WITH (security_barrier) AS
 SELECT b.relid AS fsm, l.key, l.to_state AS state, l.occurred_at AS entered_at, l.event_id
-  FROM (SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_0 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_1 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_2 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_3 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_4 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_5 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_6 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_7) l
+  FROM (SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_0 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_1 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_2 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_3 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_4 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_5 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_6 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_7) l
   JOIN persistomata.binding b ON b.id = l.binding
  WHERE l.type IN ('i'::"char", 's'::"char")
+   AND l.only_route IS NULL
    AND b.relid IS NOT NULL
    AND pg_catalog.has_table_privilege(b.relid, 'SELECT')
    AND NOT pg_catalog.row_security_active(b.relid);

@@ -36,7 +36,12 @@ is_wanted(const PstEvent *event, void *arg)
 {
 	Question   *question = arg;
 	const PstRoute *route = question->outlet->route;
+	const PstSnapshot *since = question->outlet->settings->since;
 
+	/* what the route began with has it already */
+	if (since && event->only_route == 0 && question->outlet->cursor.generation == 1 &&
+		pst_snapshot_sees(since, event->xid))
+		return false;
 	if ((event->only_route != 0 && event->only_route != route->id) ||
 		!pst_route_wants(question->outlet->settings, event))
 		return false;

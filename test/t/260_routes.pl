@@ -221,6 +221,36 @@ my @ids = map { [ split /-/, $_->{id} ] } $client->entries('again');
 is(scalar(grep { $ids[$_][0] < $ids[ $_ - 1 ][0] } 1 .. $#ids), 0, 'ids rise through all of it');
 sql(q{SELECT persistomata.drop_route('again')});
 
+# ---- start => 'snapshot' ----
+sql(q{DELETE FROM lamp; INSERT INTO lamp SELECT 'r' || i, NULL, i FROM generate_series(1, 300) i;
+	UPDATE lamp SET state = 'green' WHERE id = 'r1'});
+sql(q{SELECT persistomata.create_route('other', 'queue', options => '{"stream": "other"}')});
+my $history = sql('SELECT count(*) FROM persistomata.event');
+# a writer is under way: what it commits comes after the rows, once
+my $writer = $node->background_psql('postgres');
+$writer->query_safe(q{BEGIN; UPDATE lamp SET state = 'green' WHERE id = 'r2'});
+my $maker = $node->background_psql('postgres');
+$maker->query_until(qr/now/, q{\echo now
+SELECT persistomata.create_route('whole', 'queue', machine => 'l*', start => 'snapshot',
+	options => '{"stream": "whole", "max_rows": 70}');} . "\n");
+ok(wait_for_value($node, 'postgres', q{SELECT count(*) FROM pg_locks WHERE NOT granted}, 1), 'a snapshot waits for writers');
+$writer->query_safe(q{COMMIT});
+$writer->quit;
+$maker->quit;
+sql(q{UPDATE lamp SET state = 'red' WHERE id = 'r2'});
+ok(drained('whole'), 'a route that starts with a snapshot comes to the end');
+my @whole = bodies('whole');
+is(scalar(@whole), 301, 'each row once, and what came after');
+is(scalar(grep { $_->{type} eq 'init' } @whole[ 0 .. 299 ]), 300, 'the rows first');
+my ($row) = grep { $_->{key} eq 'r2' } @whole;
+is_deeply([ @$row{qw(type from_state to_state reason)}, $row->{payload}{n} ], [ 'init', '*', 'green', 'snapshot', '2' ], 'as they are');
+is_deeply([ @{ $whole[300] }{qw(type key to_state)} ], [ 'state', 'r2', 'red' ], 'then what has happened since');
+ok(drained('other'), 'the others go on');
+is(keys_in('other'), 'r2,r2', 'and get none of it');
+is(sql('SELECT count(*) FROM persistomata.event'), $history + 2, 'nor does the history');
+is(sql(q{SELECT count(*) FROM persistomata.verify('lamp')}), 0, 'which is as it was');
+sql(q{SELECT persistomata.drop_route('whole'), persistomata.drop_route('other')});
+
 # ---- rights ----
 sql(q{CREATE ROLE reader; GRANT USAGE ON FOREIGN SERVER queue TO reader;
 	CREATE USER MAPPING FOR reader SERVER queue;
