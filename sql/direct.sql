@@ -127,6 +127,23 @@ RESET ROLE;
 ALTER TABLE lamp DISABLE ROW LEVEL SECURITY;
 DROP POLICY mine ON lamp;
 
+-- the schema
+CREATE SCHEMA regress_pst_direct;
+CREATE TABLE regress_pst_direct.bulb (id int PRIMARY KEY, state text);
+SELECT persistomata.attach('regress_pst_direct.bulb', 'bulb');
+INSERT INTO regress_pst_direct.bulb VALUES (1);
+GRANT ALL ON regress_pst_direct.bulb TO regress_pst_direct;
+SELECT 'regress_pst_direct.bulb'::regclass::oid AS bulb \gset
+SET ROLE regress_pst_direct;
+SELECT status FROM persistomata.fire(:bulb, 1, 'screw');
+RESET ROLE;
+GRANT USAGE ON SCHEMA regress_pst_direct TO regress_pst_direct;
+SET ROLE regress_pst_direct;
+SELECT status FROM persistomata.fire(:bulb, 1, 'screw');
+RESET ROLE;
+DROP TABLE regress_pst_direct.bulb;
+DROP SCHEMA regress_pst_direct;
+
 -- read-only transactions
 BEGIN READ ONLY;
 SELECT fires('on', NULL, 2);

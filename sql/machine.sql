@@ -257,7 +257,7 @@ SELECT code, left(message, 40) FROM persistomata.validate(repeat('n', 256) || ' 
 SELECT code, left(message, 40) FROM persistomata.validate('a --> |' || repeat('n', 256) || '| b');
 SELECT count(*) FROM persistomata.machine WHERE name = 'bad';
 
-SELECT count(*) FROM persistomata.validate(repeat(E'a\n', 1001));
+SELECT count(*) FROM persistomata.validate(repeat(E'a b\n', 1001));
 
 -- what the parser must not be slow with
 SET statement_timeout = '20s';

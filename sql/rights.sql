@@ -163,6 +163,27 @@ DROP EVENT TRIGGER persistomata_follow_tables;
 CREATE TABLE persistomata.mine (id int);
 RESET ROLE;
 
+-- who has nothing to do with us is not in our way, nor we in theirs
+REVOKE USAGE ON SCHEMA persistomata FROM PUBLIC;
+SET ROLE regress_pst_other;
+CREATE TEMP TABLE theirs (id int);
+ALTER TABLE theirs ADD COLUMN more int;
+ALTER TABLE theirs RENAME COLUMN more TO less;
+DROP TABLE theirs;
+RESET ROLE;
+GRANT USAGE ON SCHEMA persistomata TO PUBLIC;
+-- a partition that an owner adds is taken in with the owner's rights
+SET ROLE regress_pst_owner;
+CREATE TABLE app.parts (id int PRIMARY KEY, state text, holder text) PARTITION BY LIST (id);
+SELECT persistomata.attach('app.parts', 'ticket');
+CREATE TABLE app.part7 (id int NOT NULL, state text, holder text);
+INSERT INTO app.part7 VALUES (7, 'new', 'me');
+ALTER TABLE app.parts ATTACH PARTITION app.part7 FOR VALUES IN (7);
+TRUNCATE app.part7;
+SELECT to_state FROM persistomata.fire('app.parts', 7, 'take');
+RESET ROLE;
+SELECT type, key, to_state, actor FROM persistomata.event WHERE fsm = 'app.parts' ORDER BY event_id;
+
 -- who makes machines is the administrator's choice
 REVOKE EXECUTE ON FUNCTION persistomata.create_machine FROM PUBLIC;
 SET ROLE regress_pst_other;

@@ -32,6 +32,15 @@ CREATE SERVER hook FOREIGN DATA WRAPPER persistomata_http OPTIONS (url 'https://
 CREATE USER MAPPING FOR CURRENT_USER SERVER hook OPTIONS (key 'k');
 CREATE USER MAPPING FOR CURRENT_USER SERVER hook OPTIONS (token 't', secret 's');
 SELECT persistomata.create_route('hooks', 'hook', options => '{"mode": "all"}');
+CREATE SERVER here FOREIGN DATA WRAPPER persistomata_postgres OPTIONS (database 'd');
+CREATE SERVER here FOREIGN DATA WRAPPER persistomata_postgres OPTIONS (sslmode 'on');
+CREATE SERVER here FOREIGN DATA WRAPPER persistomata_postgres OPTIONS (host 'h', dbname 'd', sslmode 'verify-full');
+CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS (token 't');
+CREATE USER MAPPING FOR CURRENT_USER SERVER here OPTIONS (user 'u', password 'p');
+SELECT persistomata.create_route('calls', 'here');
+SELECT persistomata.create_route('calls', 'here', options => '{"functoin": "a.f"}');
+SELECT persistomata.create_route('calls', 'here', options => '{"mode": "notify", "channel": "{machin}"}');
+SELECT persistomata.create_route('calls', 'here', options => '{"mode": "notify", "function": "a.f"}');
 DO $$
 BEGIN
 	CREATE SERVER s FOREIGN DATA WRAPPER persistomata_redis OPTIONS (x 'y');
@@ -57,4 +66,5 @@ CREATE FOREIGN TABLE t (i int) SERVER redis OPTIONS (stream 's');
 DROP SERVER redis CASCADE;
 DROP SERVER rabbit CASCADE;
 DROP SERVER hook CASCADE;
+DROP SERVER here CASCADE;
 DROP ROLE sink_nobody;

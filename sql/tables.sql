@@ -52,12 +52,21 @@ SET datestyle = 'SQL, DMY';
 SELECT to_state FROM persistomata.fire('k1', '2026-01-02 03:04:05', 'y');
 SELECT to_state FROM persistomata.fire('k2', '\x00ff', 'x');
 SELECT to_state FROM persistomata.fire('k3', '1.50', 'x');
+SELECT to_state FROM persistomata.fire('k3', '1.5', 'y');	-- the same number
+SELECT persistomata.fire('k3', '1.7', 'y');
 SELECT to_state FROM persistomata.fire('k4', 'ab', 'x');
+CREATE COLLATION ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE k5 (t text COLLATE ignore_case, i interval, state text, n int, twice int, PRIMARY KEY (t, i));
+SELECT persistomata.attach('k5', 'part');
+INSERT INTO k5 VALUES ('Straße', '1 day', NULL, 1, 4);
+SELECT to_state FROM persistomata.fire('k5', '["STRAßE", "24:00"]', 'x');
+SELECT status, reason FROM persistomata.try_fire('k5', '["straße", "1 day"]', 'x');
 RESET timezone;
 RESET bytea_output;
 RESET datestyle;
 SELECT fsm, key, event FROM persistomata.event WHERE event_id > :before AND type = 'state' ORDER BY event_id;
-DROP TABLE k1, k2, k3, k4;
+DROP TABLE k1, k2, k3, k4, k5;
+DROP COLLATION ignore_case;
 
 -- states that the column cannot hold
 CREATE TYPE letter AS ENUM ('a', 'b');
@@ -120,6 +129,32 @@ DROP SCHEMA elsewhere CASCADE;
 SELECT DISTINCT fsm FROM persistomata.event WHERE machine = 'part' AND payload ? 'st';
 SELECT * FROM persistomata.fsm;
 
+-- what a transaction does to a binding goes with it
+CREATE TABLE undone (id int PRIMARY KEY, state text, n int DEFAULT 3, twice int DEFAULT 3);
+BEGIN;
+SELECT persistomata.attach('undone', 'part');
+INSERT INTO undone VALUES (1);
+ROLLBACK;
+INSERT INTO undone VALUES (1, 'a'), (2, 'a');
+SELECT persistomata.attach('undone', 'part');
+BEGIN;
+ALTER TABLE undone RENAME COLUMN state TO st;
+SELECT to_state FROM persistomata.fire('undone', 1, 'x');
+SAVEPOINT s;
+ALTER TABLE undone DROP COLUMN n;
+ROLLBACK TO s;
+ALTER TABLE undone RENAME COLUMN id TO key;
+SELECT to_state FROM persistomata.fire('undone', 1, 'y');
+ROLLBACK;
+SELECT to_state FROM persistomata.fire('undone', 2, 'x');
+BEGIN;
+SELECT persistomata.detach('undone');
+UPDATE undone SET state = 'free';
+ROLLBACK;
+UPDATE undone SET state = 'free';
+UPDATE undone SET state = 'b' WHERE id = 1;
+SELECT type, key, event, to_state, payload FROM persistomata.event WHERE fsm = 'public.undone' ORDER BY event_id;
+DROP TABLE undone;
 -- a binding that no longer fits can be ended
 CREATE FUNCTION fine(int) RETURNS bool LANGUAGE sql AS 'SELECT true';
 SELECT persistomata.create_machine('guarded', 'flowchart LR; a -->|x [fine(n)]| b');
@@ -179,6 +214,24 @@ RESET persistomata.allow_truncate;
 SELECT count(*) FROM persistomata.timer;
 SELECT type, key, event, from_state, to_state, reason FROM persistomata.event WHERE fsm = 'public.part' ORDER BY event_id;
 DROP TABLE part, part3;
+SELECT persistomata.create_machine('near', 'flowchart LR; a -->|x| b; b -->|"y [10 / (id - id) > 0]"| c');
+CREATE TABLE far (id int PRIMARY KEY, state text);
+SELECT persistomata.attach('far', 'near');
+INSERT INTO far VALUES (2);
+-- no guard is asked that the state does not call for
+SELECT persistomata.fire('far', 2, 'y');
+SELECT to_state FROM persistomata.fire('far', 2, 'x');
+SELECT persistomata.fire('far', 2, 'y');
+DROP TABLE far;
+-- attach can be interrupted, and leaves nothing behind
+CREATE TABLE many (id int PRIMARY KEY, state text);
+INSERT INTO many SELECT g, 'a' FROM generate_series(1, 100000) g;
+SET statement_timeout = '50ms';
+SELECT persistomata.attach('many', 'near');
+RESET statement_timeout;
+SELECT count(*) FROM persistomata.event WHERE fsm = 'public.many';
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'many'::regclass;
+DROP TABLE many;
 -- functions get and give the table's row, whatever the partition's columns look like
 CREATE TABLE zone (region int, id int, state text, n int, twice int GENERATED ALWAYS AS (n * 2) STORED, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
 CREATE TABLE zone1 PARTITION OF zone FOR VALUES IN (1);

@@ -49,7 +49,7 @@ UPDATE w SET note = 'count';
 UPDATE w SET note = 'key';
 UPDATE w SET note = 'state';
 UPDATE w SET note = 'state', state = 'b';
-SELECT status FROM persistomata.fire('w', 1, 'x');	-- once more: note is still 'count'
+SELECT status, to_state FROM persistomata.fire('w', 1, 'x');	-- once more: note is still 'count'
 INSERT INTO w (id, note) VALUES (2, 'state');
 INSERT INTO w (id, note) VALUES (3, 'key');
 INSERT INTO w (id, note) VALUES (4, 'count');
@@ -116,8 +116,14 @@ RESET persistomata.args;
 -- replica mode is outside
 SET session_replication_role = replica;
 UPDATE w SET state = 'anywhere' WHERE id = 4;
+SELECT persistomata.fire('w', 4, 'x');
 RESET session_replication_role;
 SELECT persistomata.fire('w', 4, 'x');
+ALTER TABLE w DISABLE TRIGGER "~persistomata";
+SELECT persistomata.fire('w', 5, 'x');
+UPDATE w SET state = 'b' WHERE id = 5;
+INSERT INTO w VALUES (30, 'c');
+ALTER TABLE w ENABLE TRIGGER "~persistomata";
 UPDATE w SET state = 'b' WHERE id = 4;
 
 -- a large value beside the state costs nothing, and does not get into the way
@@ -151,7 +157,7 @@ UPDATE e SET state = 'a' WHERE id = 10;
 UPDATE e SET state = 'elsewhere' WHERE id = 11;
 SELECT to_state FROM persistomata.fire('e', 10, 'x');
 SELECT persistomata.fire('e', 11, 'x');
-SELECT type, key, event, from_state, to_state FROM persistomata.event WHERE fsm = 'public.e' AND key::int >= 10 ORDER BY event_id;
+SELECT type, key, event, from_state, to_state FROM persistomata.event WHERE fsm = 'public.e' AND key IN ('10', '11') ORDER BY event_id;
 DROP TABLE e;
 DROP FUNCTION nothing, later, go_on;
 SELECT persistomata.drop_machine('w');

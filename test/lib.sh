@@ -83,13 +83,13 @@ install_packages() {
 build_packages() {
 	local major
 	major=$(pg_major)
-	echo build-essential libcurl4-openssl-dev libhiredis-dev librabbitmq-dev \
+	echo build-essential zlib1g-dev libssl-dev libcurl4-openssl-dev libhiredis-dev librabbitmq-dev \
 		"postgresql-$major" "postgresql-server-dev-$major"
 }
 
 # What the servers, and the tests that read them, need.
 server_packages() {
-	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl perl python3
+	echo redis-server rabbitmq-server clickhouse-server clickhouse-client curl openssl perl python3
 }
 
 # What else the tests need.

@@ -14,6 +14,7 @@ char	   *pst_args = NULL;
 bool		pst_deliver = true;
 char	   *pst_headers = NULL;
 int			pst_max_chain = 100;
+int			pst_max_hops = 100;
 int			pst_idempotency_retention = 86400;
 int			pst_max_value = 64;
 int			pst_min_linger = 2;
@@ -49,6 +50,11 @@ pst_config_init(void)
 							gettext_noop("The most hops that one chain of hard events may take."),
 							NULL, &pst_max_chain, 100, 1, 100000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.max_hops",
+							gettext_noop("The most calls by routes that may follow from each other."),
+							gettext_noop("An event that comes after more of them is kept as a dead letter."),
+							&pst_max_hops, 100, 1, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("persistomata.max_value",
 							gettext_noop("A column's value larger than this is left out of events."),
 							NULL, &pst_max_value, 64, 1, 1024 * 1024 - 1,

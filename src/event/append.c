@@ -30,6 +30,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -77,21 +78,39 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 		values[column] = CStringGetTextDatum(text);
 }
 
+static int	current_hops = 0;
+
+void
+pst_log_set_hops(int hops)
+{
+	current_hops = hops;
+}
+
+static Datum
+add_hops(Datum headers)
+{
+	char		text[40];
+
+	snprintf(text, sizeof(text), "{\"hops\": %d}", current_hops);
+	return DirectFunctionCall2(jsonb_concat, headers, DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
 /* The headers that the session asked for, as jsonb. */
 static Datum
 session_headers(bool *isnull)
 {
+	bool		none = pst_headers == NULL || pst_headers[0] == '\0';
 	Datum		headers;
 
-	*isnull = pst_headers == NULL || pst_headers[0] == '\0';
+	*isnull = none && current_hops == 0;
 	if (*isnull)
 		return (Datum) 0;
-	headers = DirectFunctionCall1(jsonb_in, CStringGetDatum(pst_headers));
+	headers = DirectFunctionCall1(jsonb_in, CStringGetDatum(none ? "{}" : pst_headers));
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(headers)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("persistomata.headers must be a jsonb object")));
-	return headers;
+	return current_hops > 0 ? add_hops(headers) : headers;
 }
 
 /* What all rows of one call share. */

@@ -34,6 +34,13 @@ typedef struct PstLogRow
  */
 extern int64 pst_log_draw_id(void);
 
+/*
+ * Through how many calls of functions by workers what happens now has come; 0:
+ * through none.  Rows of the log get it as the header "hops", whatever else
+ * their headers are.
+ */
+extern void pst_log_set_hops(int hops);
+
 /* Once, when the library is loaded. */
 extern void pst_append_init(void);
 

@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 /* So many rows or bytes are written at once. */
 #define PENDING_ROWS 256
@@ -43,6 +44,7 @@ static int	nwaiting = 0;		/* of these, not written */
 static int	allocated = 0;
 static Size bytes = 0;			/* of what waits */
 static MemoryContext pending_cxt = NULL;
+static bool committing = false; /* our last chance is over: nothing waits any more */
 
 static PstPendingWriter write_rows = NULL;
 static ExecutorStart_hook_type previous_start = NULL;
@@ -140,9 +142,18 @@ write_waiting(void)
 void
 pst_pending_flush(void)
 {
-	if (nwaiting == 0)
+	bool		snapshot;
+
+	/* what waits while a subtransaction is aborted is written when that is over */
+	if (nwaiting == 0 || !IsTransactionState())
 		return;
+	/* at the end of a transaction there may be none, and TOAST wants one */
+	snapshot = !HaveRegisteredOrActiveSnapshot();
+	if (snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	write_waiting();
+	if (snapshot)
+		PopActiveSnapshot();
 	keep_rows(keep_after_write, GetCurrentTransactionNestLevel());
 	bytes = 0;
 }
@@ -170,7 +181,7 @@ pst_pending_add(TupleDesc desc, Datum *values, bool *nulls)
 	nwaiting++;
 	bytes += row->tuple->t_len;
 	MemoryContextSwitchTo(old);
-	if (nwaiting >= PENDING_ROWS || bytes >= PENDING_BYTES)
+	if (nwaiting >= PENDING_ROWS || bytes >= PENDING_BYTES || committing)
 		pst_pending_flush();
 }
 
@@ -233,18 +244,19 @@ at_subtransaction(SubXactEvent event, SubTransactionId subid, SubTransactionId p
 static void
 at_transaction(XactEvent event, void *arg)
 {
-	if (npending == 0)
-		return;
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			pst_pending_flush();
+			committing = true;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
-			forget_all();
+			if (npending > 0)
+				forget_all();
+			committing = false;
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:

@@ -300,6 +300,32 @@ prints_by_settings(Oid type)
 	}
 }
 
+/* Whether equal values may print differently, as 1.5 and 1.50 do. */
+static bool
+is_loose(Form_pg_attribute att)
+{
+	switch (getBaseType(att->atttypid))
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case UUIDOID:
+		case BYTEAOID:
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return false;
+		case TEXTOID:
+		case VARCHAROID:
+		case NAMEOID:
+			return OidIsValid(att->attcollation) && !get_collation_isdeterministic(att->attcollation);
+		default:
+			return !type_is_enum(getBaseType(att->atttypid));
+	}
+}
+
 static void
 resolve_columns(PstFsm *fsm, BindingRow *row)
 {
@@ -325,8 +351,12 @@ resolve_columns(PstFsm *fsm, BindingRow *row)
 			fsm->payload_by_settings = true;
 	}
 	for (int i = 0; i < fsm->nkeys; i++)
-		if (prints_by_settings(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->atttypid))
-			fsm->key_by_settings = true;
+	{
+		Form_pg_attribute att = TupleDescAttr(fsm->desc, fsm->keys[i] - 1);
+
+		fsm->key_by_settings |= prints_by_settings(att->atttypid);
+		fsm->key_is_loose |= is_loose(att);
+	}
 	pst_payload_order(fsm);
 }
 
@@ -473,12 +503,16 @@ pst_fsm_compile_piece(PstFsm *fsm, int piece)
 static void
 compile_generated(PstFsm *fsm)
 {
-	if (fsm->desc->constr == NULL || !fsm->desc->constr->has_generated_stored)
-		return;
-	fsm->generated = palloc0(sizeof(PstExpression *) * fsm->desc->natts);
-	for (int i = 0; i < fsm->desc->natts; i++)
-		if (TupleDescAttr(fsm->desc, i)->attgenerated)
-			fsm->generated[i] = pst_compile_generated(fsm->desc, i + 1);
+	int			natts = fsm->desc->natts;
+
+	for (int i = 0; i < natts; i++)
+	{
+		if (!TupleDescAttr(fsm->desc, i)->attgenerated)
+			continue;
+		if (fsm->generated == NULL)
+			fsm->generated = palloc0(sizeof(PstExpression *) * natts);
+		fsm->generated[i] = pst_compile_generated(fsm->desc, i + 1);
+	}
 }
 
 static void

@@ -74,6 +74,7 @@ typedef struct PstFsm
 	bool	   *in_payload;		/* by attribute number - 1 */
 	AttrNumber *payload;		/* the columns of the payload, in jsonb's order of keys */
 	int			npayload;
+	bool		key_is_loose;	/* equal keys may print differently */
 	bool		key_by_settings;	/* prints differently under other settings, */
 	bool		payload_by_settings;	/* so does this */
 

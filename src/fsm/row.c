@@ -25,8 +25,8 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/uuid.h"
 #include "utils/typcache.h"
+#include "utils/uuid.h"
 
 /* ISO, UTC, hex and exact floats, until pst_leave_path(). */
 static int

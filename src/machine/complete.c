@@ -188,7 +188,11 @@ find_flowchart_entry(PstParser *parser)
 	{
 		if (targeted[i])
 			continue;
-		if (found++ == 0)
+		if (machine->states[i].nleaving == 0 && machine->nstates > 1)
+			pst_parser_find(parser, PST_SEVERITY_ERROR, "unreachable", machine->states[i].offset,
+							"Draw a transition to it, or leave it out.",
+							"state \"%s\" has no transitions", machine->states[i].name);
+		else if (found++ == 0)
 			machine->entry = i;
 		else
 			pst_parser_find(parser, PST_SEVERITY_ERROR, "several_entries", machine->states[i].offset,

@@ -65,16 +65,13 @@ found(int column)
 static Oid
 check_owner(const char *name, Oid caller, int *newest)
 {
-	Oid			types[] = {TEXTOID, OIDOID};
-	/* whose owner is no more, or not restored, is the extension's */
-	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(pst_extension_owner())};
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
 	Oid			owner;
 
-	read_catalog("SELECT v.version, coalesce((SELECT r.oid FROM pg_catalog.pg_roles r"
-				 " WHERE r.rolname OPERATOR(pg_catalog.=) v.owner), $2)"
-				 " FROM persistomata.machine_version v"
-				 " WHERE v.name OPERATOR(pg_catalog.=) $1 AND v.dropped_at IS NULL ORDER BY v.version DESC LIMIT 1",
-				 2, types, values);
+	read_catalog("SELECT version, persistomata.role_of(owner) FROM persistomata.machine_version"
+				 " WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL ORDER BY version DESC LIMIT 1",
+				 1, types, values);
 	*newest = 0;
 	if (SPI_processed == 0)
 		return InvalidOid;

@@ -384,8 +384,8 @@ parse_statement(PstParser *parser)
 		edges++;
 	}
 	list_free(from);
-	if (edges == 0 && !has_shape)
-		return unexpected(parser, "an arrow");
+	if (edges == 0 && !has_shape && parser->lone_end == 0)
+		parser->lone_end = parser->at;
 	return true;
 }
 
@@ -463,5 +463,8 @@ pst_flowchart_parse(PstParser *parser)
 		if (!parse_statement(parser))
 			pst_skip_line(parser);
 	}
+	/* a word alone names a state among others; there must be others */
+	if (parser->machine->ntransitions == 0 && parser->lone_end > 0)
+		pst_parser_find(parser, PST_SEVERITY_ERROR, "syntax", parser->lone_end, EDGE_HINT, "expected an arrow at end of line");
 	check_groups(parser);
 }

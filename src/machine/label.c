@@ -100,6 +100,8 @@ token_end(const LabelText *label, int at)
 static void
 decode_breaks(LabelText *label)
 {
+	/* not in place: what SQL's tokens are is told by what stands before them, too */
+	char	   *text = palloc(label->length + 1);
 	int			to = 0;
 	int			next;
 
@@ -111,16 +113,18 @@ decode_breaks(LabelText *label)
 		{
 			next = at + length;
 			label->places[to] = label->places[at];
-			label->text[to++] = '\n';
+			text[to++] = '\n';
 			continue;
 		}
 		next = token_end(label, at);
-		memmove(label->text + to, label->text + at, next - at);
+		memcpy(text + to, label->text + at, next - at);
 		memmove(label->places + to, label->places + at, (next - at) * sizeof(int));
 		to += next - at;
 	}
 	label->places[to] = label->places[label->length];
-	label->text[to] = '\0';
+	text[to] = '\0';
+	pfree(label->text);
+	label->text = text;
 	label->length = to;
 }
 

@@ -187,7 +187,27 @@ guess_from_line(const PstParser *parser, int at, int end)
 	arrow = pst_skip_blanks(parser->text, arrow + 1, end);
 	if (arrow < end && parser->text[arrow] == '|')
 		return PST_SYNTAX_FLOWCHART;
-	return PST_SYNTAX_STATE_DIAGRAM;
+	/* without a label it is neither, unless it is a start or an end */
+	for (; at < end; at++)
+	{
+		if (parser->text[at] == ':' || begins_with(parser, at, "[*]"))
+			return PST_SYNTAX_STATE_DIAGRAM;
+	}
+	return PST_SYNTAX_AUTO;
+}
+
+/* The notation of the statement, or the header, at the cursor. */
+static PstSyntax
+guess_syntax(const PstParser *parser, int end)
+{
+	if (pst_at_keyword(parser, "flowchart") || pst_at_keyword(parser, "flowchart-elk") ||
+		pst_at_keyword(parser, "graph"))
+		return PST_SYNTAX_FLOWCHART;
+	if (pst_looking_at(parser, "@startuml"))
+		return PST_SYNTAX_PLANTUML;
+	if (pst_looking_at(parser, "stateDiagram"))
+		return PST_SYNTAX_STATE_DIAGRAM;
+	return guess_from_line(parser, parser->at, end);
 }
 
 static PstSyntax
@@ -197,20 +217,8 @@ detect_syntax(PstParser *parser)
 
 	while (syntax == PST_SYNTAX_AUTO && pst_skip_trivia(parser))
 	{
-		int			start = parser->at;
-
-		if (pst_at_keyword(parser, "flowchart") || pst_at_keyword(parser, "flowchart-elk") ||
-			pst_at_keyword(parser, "graph"))
-			syntax = PST_SYNTAX_FLOWCHART;
+		syntax = guess_syntax(parser, pst_line_end(parser));
 		pst_skip_line(parser);
-		if (syntax != PST_SYNTAX_AUTO)
-			break;
-		if (begins_with(parser, start, "@startuml"))
-			syntax = PST_SYNTAX_PLANTUML;
-		else if (begins_with(parser, start, "stateDiagram"))
-			syntax = PST_SYNTAX_STATE_DIAGRAM;
-		else
-			syntax = guess_from_line(parser, start, parser->at);
 	}
 	parser->at = 0;
 	return syntax == PST_SYNTAX_AUTO ? PST_SYNTAX_FLOWCHART : syntax;

@@ -39,6 +39,7 @@ typedef struct PstParser
 	PstNames	aliases;		/* of states: the offset of the name that each stands for */
 	PstNames	edges;			/* what a flowchart calls an edge by: e1@--> */
 	PstNames	groups;			/* and its subgraphs: where they begin */
+	int			lone_end;		/* where the first node ends that stands alone, without a shape */
 	List	   *findings;
 	bool		failed;			/* an error is among them */
 	bool		full;			/* a limit is: it says nothing more */

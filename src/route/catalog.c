@@ -19,7 +19,7 @@
 PG_FUNCTION_INFO_V1(pst_route_position);
 
 static PstQuery list_query = {
-	"SELECT id, name, server, owner::pg_catalog.oid, enabled FROM persistomata.route"
+	"SELECT id, name, server, persistomata.role_of(owner), enabled FROM persistomata.route"
 	" WHERE $1 IS NULL OR server OPERATOR(pg_catalog.=) $1 ORDER BY id",
 	1, {NAMEOID}, NULL
 };

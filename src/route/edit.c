@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(pst_retry_dead_letter);
 PG_FUNCTION_INFO_V1(pst_discard_dead_letter);
 
 static PstQuery create_query = {
-	"INSERT INTO persistomata.route (name, server, owner) VALUES ($1, $2, $3::pg_catalog.regrole) RETURNING id",
+	"INSERT INTO persistomata.route (name, server, owner) VALUES ($1, $2, pg_catalog.pg_get_userbyid($3)) RETURNING id",
 	3, {TEXTOID, NAMEOID, OIDOID}, NULL
 };
 
@@ -64,7 +64,7 @@ static PstQuery settings_query = {
 };
 
 static PstQuery find_query = {
-	"SELECT id, owner::pg_catalog.oid, server FROM persistomata.route"
+	"SELECT id, persistomata.role_of(owner), server FROM persistomata.route"
 	" WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 	1, {TEXTOID}, NULL
 };
@@ -88,7 +88,7 @@ static PstQuery enable_query = {
 };
 
 static PstQuery letter_query = {
-	"SELECT r.owner::pg_catalog.oid, r.name FROM persistomata.dead_letter_entry d"
+	"SELECT persistomata.role_of(r.owner), r.name FROM persistomata.dead_letter_entry d"
 	" JOIN persistomata.route r ON r.id OPERATOR(pg_catalog.=) d.route"
 	" WHERE d.id OPERATOR(pg_catalog.=) $1 FOR UPDATE OF d",
 	1, {INT8OID}, NULL

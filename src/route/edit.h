@@ -56,7 +56,6 @@ typedef struct PstGeneration
 	int64		to_position;	/* then it goes on where the last one stood; 0: it just goes on */
 	int64		settings;
 	int64		shift_ms;		/* added to stream_ms */
-	int64		dropped;		/* positions that were skipped to get here */
 } PstGeneration;
 
 /* In snapshot.c: what a new route begins with; as the caller. */

@@ -56,7 +56,7 @@ pst_route_check_server(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("server \"%s\" does not exist", name),
-				 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER persistomata_clickhouse, persistomata_http, persistomata_rabbitmq or persistomata_redis.")));
+				 errhint("Create it with CREATE SERVER ... FOREIGN DATA WRAPPER persistomata_clickhouse, persistomata_http, persistomata_postgres, persistomata_rabbitmq or persistomata_redis.")));
 	if (!pst_may_use_server(server->serverid))
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FOREIGN_SERVER, server->servername);
 	wrapper = GetForeignDataWrapper(server->fdwid);
@@ -66,7 +66,7 @@ pst_route_check_server(const char *name)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("server \"%s\" is not a sink", name),
 				 errdetail("Its foreign data wrapper is \"%s\".", wrapper->fdwname),
-				 errhint("Sinks are servers of persistomata_clickhouse, persistomata_http, persistomata_rabbitmq or persistomata_redis.")));
+				 errhint("Sinks are servers of persistomata_clickhouse, persistomata_http, persistomata_postgres, persistomata_rabbitmq or persistomata_redis.")));
 	return ops;
 }
 
@@ -124,11 +124,15 @@ pst_route_check_options(const PstSinkOps *ops, Datum options)
 	JsonbIteratorToken token;
 	JsonbValue	value;
 	char	   *name = NULL;
+	PstOption  *given;
+	int			ngiven = 0;
+	const char *lack;
 
 	if (!JB_ROOT_IS_OBJECT(jsonb))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("options of a route must be a JSON object")));
+	given = palloc0(sizeof(PstOption) * (JB_ROOT_COUNT(jsonb) + 1));
 	iterator = JsonbIteratorInit(&jsonb->root);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
@@ -155,5 +159,12 @@ pst_route_check_options(const PstSinkOps *ops, Datum options)
 						 errmsg("option \"%s\" of a route must be a string, a number or a boolean", name)));
 		}
 		pst_check_option(ops, PST_OPTION_ROUTE, name, text);
+		given[ngiven].name = name;
+		given[ngiven++].value = text;
 	}
+	lack = ops->check_route ? ops->check_route(given) : NULL;
+	if (lack)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", lack)));
 }

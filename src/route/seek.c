@@ -22,10 +22,10 @@ PG_FUNCTION_INFO_V1(pst_seek_route);
 PG_FUNCTION_INFO_V1(pst_replay);
 
 static PstQuery begin_query = {
-	"INSERT INTO persistomata.route_generation (route, generation, from_position, to_position, settings, shift_ms, dropped)"
-	" SELECT $1, coalesce(pg_catalog.max(generation), 0) OPERATOR(pg_catalog.+) 1, $2, $3, $4, $5, $6"
+	"INSERT INTO persistomata.route_generation (route, generation, from_position, to_position, settings, shift_ms)"
+	" SELECT $1, coalesce(pg_catalog.max(generation), 0) OPERATOR(pg_catalog.+) 1, $2, $3, $4, $5"
 	" FROM persistomata.route_generation WHERE route OPERATOR(pg_catalog.=) $1",
-	6, {INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}, NULL
+	5, {INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}, NULL
 };
 
 static PstQuery newest_version_query = {
@@ -36,8 +36,8 @@ static PstQuery newest_version_query = {
 void
 pst_generation_begin(const PstGeneration *generation)
 {
-	Datum		args[6];
-	char		nulls[7] = "      ";
+	Datum		args[5];
+	char		nulls[6] = "     ";
 
 	args[0] = Int32GetDatum(generation->route);
 	args[1] = Int64GetDatum(generation->from_position);
@@ -46,7 +46,6 @@ pst_generation_begin(const PstGeneration *generation)
 	nulls[2] = generation->to_position > 0 ? ' ' : 'n';
 	args[3] = Int64GetDatum(generation->settings);
 	args[4] = Int64GetDatum(generation->shift_ms);
-	args[5] = Int64GetDatum(generation->dropped);
 	pst_query_write(&begin_query, args, nulls);
 }
 

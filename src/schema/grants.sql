@@ -54,8 +54,11 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_table_altered';
 COMMENT ON FUNCTION persistomata.table_altered(oid) IS
 'internal: raises an error if a table no longer is what its binding says, and takes in new partitions';
 
+REVOKE ALL ON FUNCTION persistomata.table_altered(oid) FROM PUBLIC;
+
+-- As the extension's owner: whoever alters any table must not need a right of ours.
 CREATE FUNCTION persistomata.follow_tables() RETURNS event_trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM persistomata.table_altered(t.relid)
 	   FROM (SELECT DISTINCT CASE c.classid WHEN 'pg_class'::regclass THEN c.objid
@@ -73,7 +76,7 @@ CREATE EVENT TRIGGER persistomata_follow_columns ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE')
 	EXECUTE FUNCTION persistomata.follow_columns();
 CREATE EVENT TRIGGER persistomata_follow_tables ON ddl_command_end
-	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE RULE')
+	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE RULE')
 	EXECUTE FUNCTION persistomata.follow_tables();
 
 -- Rights.  Whoever may write a table may fire events at its rows: fire() is an

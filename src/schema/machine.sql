@@ -7,7 +7,6 @@ CREATE TABLE persistomata.machine_version (
 	syntax      text NOT NULL,
 	definition  text NOT NULL,
 	entry_state text NOT NULL,
-	-- by name, as pg_dump has owners: it can be restored where the role does not exist
 	owner       name NOT NULL,
 	created_at  timestamptz NOT NULL DEFAULT now(),
 	dropped_at  timestamptz

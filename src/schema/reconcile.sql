@@ -56,7 +56,7 @@ SELECT n.id AS run, r.name AS route,
 							 sum(d.unknown)::bigint AS unknown, sum(d.missing)::bigint AS missing,
 							 sum(d.doubled)::bigint AS doubled, max(d.to_position) AS reached
 						FROM persistomata.reconciliation_range d WHERE d.run = n.id) g
- WHERE pg_catalog.pg_has_role(r.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+ WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.reconciliation IS
 'comparisons of what sinks hold with the log: how far each is, and what it found in all';
 
@@ -66,7 +66,7 @@ SELECT d.run, d.from_position, d.to_position, d.expected, d.found, d.unknown, d.
   FROM persistomata.reconciliation_range d
   JOIN persistomata.reconciliation_run n ON n.id = d.run
   JOIN persistomata.route r ON r.id = n.route
- WHERE pg_catalog.pg_has_role(r.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+ WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.reconciliation_detail IS
 'what comparisons found by ranges of positions, with the names of the first thousand that are missing or doubled';
 GRANT SELECT ON persistomata.reconciliation, persistomata.reconciliation_detail TO PUBLIC;

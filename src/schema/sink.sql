@@ -42,3 +42,13 @@ CREATE FOREIGN DATA WRAPPER persistomata_http NO HANDLER
 VALIDATOR persistomata.http_options;
 COMMENT ON FOREIGN DATA WRAPPER persistomata_http IS
 'a server of this kind is an HTTP endpoint that routes send events to, as webhooks';
+
+CREATE FUNCTION persistomata.postgres_options(options text[], catalog oid) RETURNS void
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pst_postgres_options';
+COMMENT ON FUNCTION persistomata.postgres_options(text[], oid) IS
+'checks the options of PostgreSQL servers and their user mappings';
+
+CREATE FOREIGN DATA WRAPPER persistomata_postgres NO HANDLER
+VALIDATOR persistomata.postgres_options;
+COMMENT ON FOREIGN DATA WRAPPER persistomata_postgres IS
+'a server of this kind is this database, whose functions routes call, or another one that they write to';

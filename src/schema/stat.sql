@@ -86,7 +86,7 @@ SELECT r.name AS route, r.server::text AS server,
   CROSS JOIN LATERAL (SELECT CASE WHEN l.state <> 'stopped' THEN greatest(l.position, persistomata.route_position(r.id))
 								  ELSE persistomata.route_position(r.id) END AS settled) p
   CROSS JOIN LATERAL persistomata.route_lag(p.settled + 1) g
- WHERE pg_catalog.pg_has_role(r.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+ WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.stat_route IS
 'routes: where each stands, how far behind, and what is in its way';
 GRANT SELECT ON persistomata.stat_worker, persistomata.stat_route TO PUBLIC;
@@ -100,7 +100,7 @@ SELECT r.name AS route, g.from_position, g.to_position, p.settled AS position, p
   JOIN LATERAL (SELECT * FROM persistomata.route_generation n WHERE n.route = r.id ORDER BY n.generation DESC LIMIT 1) g
 	ON g.to_position IS NOT NULL
  CROSS JOIN LATERAL (SELECT greatest(least(persistomata.route_position(r.id), g.to_position), g.from_position - 1) AS settled) p
- WHERE pg_catalog.pg_has_role(r.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+ WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.stat_replay IS
 'the last replay of each route: how far it is, and when it will end';
 GRANT SELECT ON persistomata.stat_replay TO PUBLIC;

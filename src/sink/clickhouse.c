@@ -26,6 +26,7 @@ static const PstOptionDef clickhouse_options[] = {
 	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"cert_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"key_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"compression", PST_OPTION_SERVER, PST_OPTION_ENUM, "none", 0, 0, "none|gzip"},
 	{"max_rows", PST_OPTION_SERVER, PST_OPTION_INT, "50000", 1, 1000000, NULL},
 	{"max_bytes", PST_OPTION_SERVER, PST_OPTION_INT, "16777216", 1024, 268435456, NULL},
 	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
@@ -35,6 +36,12 @@ static const PstOptionDef clickhouse_options[] = {
 	{"latest", PST_OPTION_ROUTE, PST_OPTION_TEXT, "{table}_latest", 0, 0, NULL},
 	{"create_tables", PST_OPTION_ROUTE, PST_OPTION_BOOL, "on", 0, 0, NULL},
 	{"json", PST_OPTION_ROUTE, PST_OPTION_BOOL, "off", 0, 0, NULL},
+	{"engine", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"latest_engine", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"order_by", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"partition_by", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"ttl", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"cluster", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{NULL, PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL}
 };
 
@@ -109,6 +116,7 @@ read_settings(PstChSink *sink, const PstSinkSettings *settings)
 	peer->connect_timeout = option_int(settings, "connect_timeout");
 	peer->request_timeout = option_int(settings, "request_timeout");
 	sink->database = option_copy(settings, "database");
+	sink->compress = strcmp(option_copy(settings, "compression"), "gzip") == 0;
 	sink->open_error = find_open_error(peer);
 }
 
@@ -139,6 +147,7 @@ clickhouse_open(const PstSinkSettings *settings)
 	initStringInfo(&sink->sql);
 	initStringInfo(&sink->query);
 	initStringInfo(&sink->body);
+	initStringInfo(&sink->packed);
 
 	callback = palloc0(sizeof(MemoryContextCallback));
 	callback->func = free_http;
@@ -168,6 +177,20 @@ clickhouse_close(PstSink *base)
 
 /* ----- a shipment ----- */
 
+/* A buffer that one large shipment has blown up. */
+static void
+drop_large(PstChSink *sink, StringInfo buffer)
+{
+	MemoryContext before;
+
+	if (buffer->maxlen <= KEEP_BODY)
+		return;
+	pfree(buffer->data);
+	before = MemoryContextSwitchTo(sink->context);
+	initStringInfo(buffer);
+	MemoryContextSwitchTo(before);
+}
+
 static void
 clickhouse_send(PstSink *base, const PstShipment *shipment)
 {
@@ -175,13 +198,8 @@ clickhouse_send(PstSink *base, const PstShipment *shipment)
 	MemoryContext before;
 
 	MemoryContextReset(sink->scratch);
-	if (sink->body.maxlen > KEEP_BODY)
-	{
-		pfree(sink->body.data);
-		before = MemoryContextSwitchTo(sink->context);
-		initStringInfo(&sink->body);
-		MemoryContextSwitchTo(before);
-	}
+	drop_large(sink, &sink->body);
+	drop_large(sink, &sink->packed);
 	before = MemoryContextSwitchTo(sink->scratch);
 	pst_ch_ship_begin(sink, shipment);
 	MemoryContextSwitchTo(before);

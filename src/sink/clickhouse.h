@@ -8,6 +8,7 @@
  *	clickhouse_group.c	a shipment's events by destination table
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
+ *	clickhouse_create.c	the tables that we make
  *	clickhouse_call.c	one request at a time, over http.c
  *	clickhouse_error.c	what a server's exception means for us
  *
@@ -45,13 +46,16 @@ typedef struct PstChAnswer
 extern PstHttp *pst_ch_http_create(void);
 
 /*
- * Begin a request: POST body (borrowed until its end) to the peer's url with
- * the given query string.  At most max_answer bytes of the answer are kept.
- * False, with a reason in errbuf, if it cannot even begin.
+ * Begin a request: POST body (borrowed until its end, gzip'd if gzipped) to the
+ * peer's url with the given query string.  At most max_answer bytes of the
+ * answer are kept.  False, with a reason in errbuf, if it cannot even begin.
  */
 extern bool pst_ch_http_begin(PstHttp *http, const PstChPeer *peer,
-							  const char *query, const char *body, size_t length,
+							  const char *query, const StringInfo body, bool gzipped,
 							  size_t max_answer, char *errbuf, size_t errlen);
+
+/* Pack bytes with gzip, in place of what `to` held; false if there is no memory. */
+extern bool pst_ch_gzip(StringInfo to, const StringInfo from);
 
 /* One step without waiting; true when *answer is there. */
 extern bool pst_ch_http_step(PstHttp *http, PstChAnswer *answer);
@@ -97,6 +101,17 @@ typedef int PstChVersion;
 #define pst_ch_has_tokens(version) ((version) >= 2202)	/* deduplication tokens, asynchronous inserts */
 #define pst_ch_has_json(version) ((version) >= 2503)
 
+/* How a table is made; SQL, or NULL for what is usual. */
+typedef struct PstChDdl
+{
+	const char *engine;
+	const char *latest_engine;
+	const char *order_by;
+	const char *partition_by;
+	const char *ttl;
+	const char *cluster;
+} PstChDdl;
+
 /* What we know about a destination table.  Kept as long as the sink. */
 typedef struct PstChTable
 {
@@ -106,6 +121,8 @@ typedef struct PstChTable
 	bool		create;			/* make what is missing */
 	bool		json;			/* … with JSON columns, where the server has them */
 	bool		asked;			/* by a sequence of questions about what it holds */
+	PstChDdl	ddl;			/* … and in this way */
+	MemoryContext looked;		/* of what the columns need; reset when looked up */
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
@@ -127,14 +144,11 @@ extern void pst_ch_quote_text(StringInfo sql, const char *text);
 
 /* the statements */
 extern void pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char *database, PstChVersion version);
-extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
 extern void pst_ch_sql_insert(StringInfo sql, const PstChTable *table);
 extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to, const char *prefix);
 /* how many, and the sum of sipHash64(name); or each name and how often */
 extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 							 const char *prefix, bool names);
-/* how many instances' latest states are behind the events; or mend them */
-extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
 
 /*
@@ -144,6 +158,15 @@ extern void pst_ch_sql_running(StringInfo sql, const char *name);
  */
 extern bool pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion version,
 							 PstChMissing *missing, char *errbuf, size_t errlen);
+
+/* The view that feeds a table of latest states; palloc'd. */
+extern char *pst_ch_feed_name(const PstChTable *table);
+
+/* ----- clickhouse_create.c ----- */
+
+extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
+/* how many instances' latest states are behind the events; or mend them */
+extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, bool mend);
 
 /* ----- clickhouse_ship.c ----- */
 
@@ -189,7 +212,7 @@ typedef struct PstChPiece
 } PstChPiece;
 
 #define PST_CH_MAX_PIECES 64	/* a bisection of 2^31 rows needs fewer */
-#define PST_CH_MAX_ISOLATED 16	/* rows refused, per group and shipment */
+#define PST_CH_MAX_ISOLATED 100	/* rows refused, beyond which most must pass */
 
 /* An event that was refused, and why. */
 typedef struct PstChRefusal
@@ -230,6 +253,8 @@ typedef struct PstChSink
 	StringInfoData sql;
 	StringInfoData query;
 	StringInfoData body;
+	StringInfoData packed;		/* the body, compressed */
+	bool		compress;
 
 	/* the shipment under way */
 	const PstShipment *shipment;
@@ -256,6 +281,9 @@ typedef struct PstChSink
 
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
 extern PstSinkProgress pst_ch_ship_step(PstChSink *sink);
+
+/* A row of the top piece, from 0, cannot be written: nothing was sent. */
+extern void pst_ch_row_unfit(PstChSink *sink, int row, const char *what);
 
 /* A failure in our own words, which ends the shipment for now. */
 extern void pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what);

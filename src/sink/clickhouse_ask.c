@@ -74,7 +74,7 @@ static void
 ask_latest(PstChSink *sink, bool mend)
 {
 	resetStringInfo(&sink->sql);
-	pst_ch_sql_behind(&sink->sql, sink->asked, sink->version, mend);
+	pst_ch_sql_behind(&sink->sql, sink->asked, mend);
 	pst_ch_begin_sql(sink, mend ? PST_CH_REFILL : PST_CH_ASK_LATEST, SHORT_ANSWER);
 }
 

@@ -5,6 +5,8 @@
  */
 #include "postgres.h"
 
+#include <zlib.h>
+
 #include "sink/clickhouse.h"
 
 PstHttp *
@@ -13,12 +15,35 @@ pst_ch_http_create(void)
 	return pst_http_create("x-clickhouse-exception-code:");
 }
 
-static bool
-make_headers(PstHttp *http, const PstHttpPeer *peer)
+bool
+pst_ch_gzip(StringInfo to, const StringInfo from)
 {
-	if (pst_http_has_headers(http))
-		return true;
+	z_stream	stream;
+	int			result;
+
+	memset(&stream, 0, sizeof(stream));
+	/* 15 bits of window, and 16 more for gzip's head; the fastest level */
+	if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+		return false;
+	resetStringInfo(to);
+	enlargeStringInfo(to, (int) deflateBound(&stream, from->len));
+	stream.next_in = (Bytef *) from->data;
+	stream.avail_in = from->len;
+	stream.next_out = (Bytef *) to->data;
+	stream.avail_out = to->maxlen - 1;
+	result = deflate(&stream, Z_FINISH);
+	to->len = (int) stream.total_out;
+	deflateEnd(&stream);
+	return result == Z_STREAM_END;
+}
+
+/* They differ from request to request, by what the body is. */
+static bool
+make_headers(PstHttp *http, const PstHttpPeer *peer, bool gzipped)
+{
+	pst_http_clear_headers(http);
 	if (!pst_http_add_header(http, "Expect:", "") ||
+		!pst_http_add_header(http, "Content-Encoding:", gzipped ? "gzip" : NULL) ||
 		!pst_http_add_header(http, "Content-Type:", "application/octet-stream"))
 		return false;
 	if (peer->token != NULL)
@@ -36,13 +61,13 @@ make_headers(PstHttp *http, const PstHttpPeer *peer)
 
 bool
 pst_ch_http_begin(PstHttp *http, const PstHttpPeer *peer, const char *query,
-				  const char *body, size_t length, size_t max_answer,
+				  const StringInfo body, bool gzipped, size_t max_answer,
 				  char *errbuf, size_t errlen)
 {
 	StringInfoData url;
 	bool		begun;
 
-	if (!make_headers(http, peer))
+	if (!make_headers(http, peer, gzipped))
 	{
 		pst_http_clear_headers(http);
 		strlcpy(errbuf, "out of memory", errlen);
@@ -51,7 +76,7 @@ pst_ch_http_begin(PstHttp *http, const PstHttpPeer *peer, const char *query,
 	initStringInfo(&url);
 	appendStringInfo(&url, "%s%c%s", peer->url,
 					 strchr(peer->url, '?') != NULL ? '&' : '?', query);
-	begun = pst_http_begin(http, peer, url.data, body, length, max_answer, errbuf, errlen);
+	begun = pst_http_begin(http, peer, url.data, body->data, body->len, max_answer, errbuf, errlen);
 	pfree(url.data);
 	return begun;
 }

@@ -11,6 +11,7 @@
 #include "encode/encode.h"
 #include "sink/clickhouse.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 /* Which fields of an event a template looks at. */
 typedef struct Uses
@@ -83,6 +84,53 @@ is_on(const char *value)
 	return value != NULL && parse_bool(value, &on) && on;
 }
 
+static PstChDdl
+read_ddl(const PstOption *options)
+{
+	return (PstChDdl) {
+		.engine = pst_option(options, "engine"),
+		.latest_engine = pst_option(options, "latest_engine"),
+		.order_by = pst_option(options, "order_by"),
+		.partition_by = pst_option(options, "partition_by"),
+		.ttl = pst_option(options, "ttl"),
+		.cluster = pst_option(options, "cluster"),
+	};
+}
+
+static bool
+same_ddl(const PstChDdl *a, const PstChDdl *b)
+{
+	return same_text(a->engine, b->engine) && same_text(a->latest_engine, b->latest_engine) &&
+		same_text(a->order_by, b->order_by) && same_text(a->partition_by, b->partition_by) &&
+		same_text(a->ttl, b->ttl) && same_text(a->cluster, b->cluster);
+}
+
+/* A copy that lives as long as the sink; NULL stays NULL. */
+static char *
+keep_text(PstChSink *sink, const char *text)
+{
+	return text != NULL ? MemoryContextStrdup(sink->context, text) : NULL;
+}
+
+static PstChTable *
+make_table(PstChSink *sink, const char *name, const char *latest, const PstChDdl *ddl)
+{
+	PstChTable *table = MemoryContextAllocZero(sink->context, sizeof(PstChTable));
+
+	table->name = keep_text(sink, name);
+	table->latest = keep_text(sink, latest);
+	table->ddl.engine = keep_text(sink, ddl->engine);
+	table->ddl.latest_engine = keep_text(sink, ddl->latest_engine);
+	table->ddl.order_by = keep_text(sink, ddl->order_by);
+	table->ddl.partition_by = keep_text(sink, ddl->partition_by);
+	table->ddl.ttl = keep_text(sink, ddl->ttl);
+	table->ddl.cluster = keep_text(sink, ddl->cluster);
+	table->looked = AllocSetContextCreate(sink->context, "ClickHouse columns", ALLOCSET_SMALL_SIZES);
+	table->next = sink->tables;
+	sink->tables = table;
+	return table;
+}
+
 /* The table with this name and this route's options; what is known of it outlives the shipment. */
 static PstChTable *
 find_table(PstChSink *sink, const char *name)
@@ -92,20 +140,17 @@ find_table(PstChSink *sink, const char *name)
 	char	   *latest = latest_name(pst_option_or_default(ops, options, "latest"), name);
 	bool		create = is_on(pst_option_or_default(ops, options, "create_tables"));
 	bool		json = is_on(pst_option_or_default(ops, options, "json"));
+	PstChDdl	ddl = read_ddl(options);
 	PstChTable *table;
 
 	for (table = sink->tables; table != NULL; table = table->next)
 		if (strcmp(table->name, name) == 0 && same_text(table->latest, latest) &&
-			table->create == create && table->json == json)
+			table->create == create && table->json == json && same_ddl(&table->ddl, &ddl))
 			return table;
 
-	table = MemoryContextAllocZero(sink->context, sizeof(PstChTable));
-	table->name = MemoryContextStrdup(sink->context, name);
-	table->latest = latest != NULL ? MemoryContextStrdup(sink->context, latest) : NULL;
+	table = make_table(sink, name, latest, &ddl);
 	table->create = create;
 	table->json = json;
-	table->next = sink->tables;
-	sink->tables = table;
 	return table;
 }
 

@@ -15,10 +15,11 @@ static void
 begin(PstChSink *sink, PstChStep step, StringInfo body, size_t max_answer)
 {
 	char		errbuf[sizeof(sink->fault.what)];
+	bool		gzipped = body == &sink->packed;
 
 	pst_ch_http_param(&sink->query, "database", sink->database);
 	if (pst_ch_http_begin(sink->http, &sink->peer, sink->query.data,
-						  body->data, body->len, max_answer, errbuf, sizeof(errbuf)))
+						  body, gzipped, max_answer, errbuf, sizeof(errbuf)))
 		sink->step = step;
 	else
 		pst_ch_fail(sink, PST_RETRY, errbuf);
@@ -138,24 +139,64 @@ add_insert_settings(PstChSink *sink, const char *name)
 	}
 }
 
+/* The value of this column cannot be written: its event is refused. */
+static void
+refuse_misfit(PstChSink *sink, const PstNativeMisfit *misfit)
+{
+	const PstNativeColumn *column = misfit->column;
+	char		what[sizeof(sink->fault.what)];
+
+	snprintf(what, sizeof(what), "table \"%s\": the event's %s cannot stand in a column of type %s",
+			 table_under_way(sink)->name, column->name, column->type);
+	pst_ch_row_unfit(sink, misfit->row, what);
+}
+
+/* Write the top piece, or the part of it that can be sent at once; false if there is none. */
+static bool
+write_block(PstChSink *sink)
+{
+	const PstChTable *table = table_under_way(sink);
+	PstNativeMisfit misfit;
+
+	resetStringInfo(&sink->body);
+	for (;;)
+	{
+		const PstChPiece *piece = pst_ch_top_piece(sink);
+
+		switch (pst_native_block(&sink->body, table->columns, table->ncolumns, sink->shipment->events,
+								 &sink->rows[piece->from], piece->count, &misfit))
+		{
+			case PST_NATIVE_WRITTEN:
+				return true;
+			case PST_NATIVE_MISFIT:
+				refuse_misfit(sink, &misfit);
+				return false;
+			case PST_NATIVE_TOO_LARGE:
+				break;
+		}
+		if (!pst_ch_piece_split(sink))
+		{
+			pst_ch_fail(sink, PST_RETRY, "an event is too large to be sent");
+			return false;
+		}
+	}
+}
+
 void
 pst_ch_begin_insert(PstChSink *sink)
 {
 	const PstChTable *table = table_under_way(sink);
-	const PstChPiece *piece = pst_ch_top_piece(sink);
+	const PstChPiece *piece;
 	StringInfoData name;
 
-	resetStringInfo(&sink->body);
-	while (!pst_native_block(&sink->body, table->columns, table->ncolumns,
-							 sink->shipment->events, &sink->rows[piece->from], piece->count))
+	if (!write_block(sink))
+		return;
+	if (sink->compress && !pst_ch_gzip(&sink->packed, &sink->body))
 	{
-		if (!pst_ch_piece_split(sink))
-		{
-			pst_ch_fail(sink, PST_RETRY, "an event is too large to be sent");
-			return;
-		}
-		piece = pst_ch_top_piece(sink);
+		pst_ch_fail(sink, PST_RETRY, "the events could not be compressed");
+		return;
 	}
+	piece = pst_ch_top_piece(sink);
 	clear_request(sink);
 	pst_ch_sql_insert(&sink->sql, table);
 	pst_ch_http_param(&sink->query, "query", sink->sql.data);
@@ -163,5 +204,5 @@ pst_ch_begin_insert(PstChSink *sink)
 	pst_ch_piece_name(&name, sink, piece);
 	add_insert_settings(sink, name.data);
 	pfree(name.data);
-	begin(sink, PST_CH_INSERT, &sink->body, SHORT_ANSWER);
+	begin(sink, PST_CH_INSERT, sink->compress ? &sink->packed : &sink->body, SHORT_ANSWER);
 }

@@ -23,6 +23,7 @@
 
 #define RUNNING_PAUSE 250		/* ms until we ask again whether an insert still runs */
 #define LATE_PAUSE 500			/* ms for a request that lies unread in the server's sockets to begin */
+#define LATE_AT_MOST (60 * 60 * 1000)	/* ms after which no such request is left */
 #define TOKEN_TRUST (15 * 60 * 1000)	/* ms for which a remembered token is relied on */
 #define MAX_CREATIONS 8
 #define MAX_STUMBLES 3
@@ -275,18 +276,22 @@ divide(PstChSink *sink, PstChClass class)
 	if (class == PST_CH_ROW && !pst_ch_piece_refused(sink))
 	{
 		work->blame.verdict = PST_MISCONFIGURED;
-		strlcpy(work->blame.what, "the server refuses the first events one and all: the table does not fit",
-				sizeof(work->blame.what));
+		if (work->blame.code != 0)
+			strlcpy(work->blame.what, "the server refuses the first events one and all: the table does not fit",
+					sizeof(work->blame.what));
 		note_fault(sink, &work->blame, false);
 		pst_ch_take_back_refusals(sink);
 		end_group(sink, PST_MISCONFIGURED);
 	}
-	else if (work->isolated >= PST_CH_MAX_ISOLATED)
+	else if (work->isolated >= PST_CH_MAX_ISOLATED && work->isolated > work->passed)
 	{
-		pst_ch_fault(&work->blame, PST_RETRY,
-					 "many events of the shipment are refused; the rest is tried again");
+		/* nothing is kept as a dead letter: the whole comes again when the table is mended */
+		work->blame.verdict = PST_MISCONFIGURED;
+		strlcpy(work->blame.what, "the server refuses most of the events: the table does not fit",
+				sizeof(work->blame.what));
 		note_fault(sink, &work->blame, false);
-		end_group(sink, PST_RETRY);
+		pst_ch_take_back_refusals(sink);
+		end_group(sink, PST_MISCONFIGURED);
 	}
 	next(sink);
 }
@@ -304,7 +309,7 @@ after_ask_landed(PstChSink *sink, const PstChAnswer *answer)
 	PstChClass	blame_class = work->blame_class;
 	int			npieces = work->npieces;
 	bool		look_again = blame_class == PST_CH_FINE && sink->shipment->in_doubt &&
-		work->looks > 1 && !is_token_trusted(sink);
+		sink->shipment->in_doubt_ms < LATE_AT_MOST && work->looks > 1 && !is_token_trusted(sink);
 
 	if (!pst_ch_piece_landed(sink, answer))
 	{
@@ -330,6 +335,14 @@ after_ask_landed(PstChSink *sink, const PstChAnswer *answer)
 		next(sink);
 	else
 		divide(sink, blame_class);
+}
+
+void
+pst_ch_row_unfit(PstChSink *sink, int row, const char *what)
+{
+	pst_ch_fault(&sink->work.blame, PST_REJECTED, what);
+	sink->work.blamed = row;
+	divide(sink, PST_CH_ROW);
 }
 
 static void

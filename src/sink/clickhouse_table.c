@@ -2,49 +2,15 @@
  * clickhouse_table.c
  *	  The SQL of destination tables, and which columns a block has.
  *
- * A table that is missing is made; one that is there is taken as it is: the
- * columns that it shares with an event are filled, the others are left to their
+ * A table that is there is taken as it is: the columns that it shares with an
+ * event are filled in the types that they have, the others are left to their
  * defaults.  So a user can make the table in advance with types, codecs and
  * partitions of his own.
  */
 #include "postgres.h"
 
 #include "sink/clickhouse.h"
-
-/* A column of the tables that we make. */
-typedef struct OwnColumn
-{
-	const char *name;
-	const char *type;			/* NULL: depends on the server */
-	bool		in_latest;
-} OwnColumn;
-
-static const OwnColumn own_columns[] = {
-	{"position", "UInt64", true},
-	{"name", "String", true},
-	{"event_id", "UInt64", false},
-	{"type", "String", true},
-	{"machine", "String", true},
-	{"version", "UInt32", true},
-	{"fsm", "String", true},
-	{"key", "String", true},
-	{"event", "String", true},
-	{"from_state", "String", false},
-	{"to_state", "String", false},
-	{"args", NULL, false},
-	{"payload", NULL, true},
-	{"reason", "String", false},
-	{"occurred_at", NULL, true},
-	{"occurred_micros", "UInt32", false},	/* only where occurred_at has whole seconds */
-	{"xid", "UInt64", false},
-	{"actor", "String", false},
-	{"headers", NULL, false},
-	{"node", "String", false},
-	{"timeline", "UInt32", false},
-};
-
-/* Blocks whose tokens a table of ours remembers. */
-#define DEDUPLICATION_WINDOW 10000
+#include "utils/memutils.h"
 
 PstChVersion
 pst_ch_parse_version(const char *text)
@@ -84,9 +50,8 @@ pst_ch_quote_text(StringInfo sql, const char *text)
 	quote(sql, text, '\'');
 }
 
-/* The view that feeds a table of latest states. */
-static char *
-feed_name(const PstChTable *table)
+char *
+pst_ch_feed_name(const PstChTable *table)
 {
 	return psprintf("%s_feed", table->latest);
 }
@@ -103,11 +68,13 @@ pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char *database,
 {
 	appendStringInfoString(sql, "SELECT 'column', table, name, type FROM system.columns WHERE database = ");
 	pst_ch_quote_text(sql, database);
+	/* what the server computes is not ours to fill; a column of that name would be refused */
+	appendStringInfoString(sql, " AND default_kind NOT IN ('MATERIALIZED', 'ALIAS')");
 	appendStringInfoString(sql, " AND table IN (");
 	pst_ch_quote_text(sql, table->name);
 	if (table->latest != NULL)
 	{
-		char	   *feed = feed_name(table);
+		char	   *feed = pst_ch_feed_name(table);
 
 		appendStringInfoString(sql, ", ");
 		pst_ch_quote_text(sql, table->latest);
@@ -168,18 +135,19 @@ typedef struct Look
 	int			window;			/* server's defaults: of plain tables, */
 	int			replicated_window;	/* of replicated ones, */
 	int			replicated_seconds; /* and their age */
-	char	   *mismatched;		/* a column whose type we cannot write */
+	char	   *unfit;			/* the first column whose type we cannot write */
 } Look;
 
 static void
 take_column(PstChTable *table, Look *look, PstChVersion version,
 			const char *of, const char *name, const char *type)
 {
-	bool		mismatch;
+	MemoryContext old;
+	PstNativeFit fit;
 
 	if (table->latest != NULL)
 	{
-		char	   *feed = feed_name(table);
+		char	   *feed = pst_ch_feed_name(table);
 
 		look->has_latest |= strcmp(of, table->latest) == 0;
 		look->has_feed |= strcmp(of, feed) == 0;
@@ -190,11 +158,13 @@ take_column(PstChTable *table, Look *look, PstChVersion version,
 	look->has_events = true;
 	if (table->ncolumns == PST_NATIVE_MAX_COLUMNS)
 		return;
-	if (pst_native_column(&table->columns[table->ncolumns], name, type,
-						  pst_ch_casts(version), &mismatch))
+	old = MemoryContextSwitchTo(table->looked);
+	fit = pst_native_column(&table->columns[table->ncolumns], name, type, pst_ch_casts(version));
+	MemoryContextSwitchTo(old);
+	if (fit == PST_NATIVE_FITS)
 		table->ncolumns++;
-	else if (mismatch)
-		look->mismatched = psprintf("%s %s", name, type);
+	else if (fit == PST_NATIVE_UNFIT && look->unfit == NULL)
+		look->unfit = psprintf("\"%s\" of type %s", name, type);
 }
 
 static void
@@ -253,9 +223,9 @@ has_needed_columns(const PstChTable *table, const Look *look, char *errbuf, size
 		position |= strcmp(table->columns[i].name, "position") == 0;
 		name |= strcmp(table->columns[i].name, "name") == 0;
 	}
-	if (look->mismatched != NULL)
-		snprintf(errbuf, errlen, "table \"%s\": column %s has a type that this server does not convert to",
-				 table->name, look->mismatched);
+	if (look->unfit != NULL)
+		snprintf(errbuf, errlen, "table \"%s\": column %s does not fit the event's field of that name",
+				 table->name, look->unfit);
 	else if (!position || !name)
 		snprintf(errbuf, errlen, "table \"%s\" lacks the column %s", table->name,
 				 position ? "name" : "position");
@@ -274,6 +244,7 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 
 	table->ready = false;
 	table->ncolumns = 0;
+	MemoryContextReset(table->looked);
 	while (at < end)
 	{
 		char	   *kind = read_string(&at, end);
@@ -309,104 +280,6 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 	read_window(table, &look);
 	table->ready = *missing == PST_CH_ALL_THERE;
 	return true;
-}
-
-/* ----- making ----- */
-
-static const char *
-own_type(const PstChTable *table, const OwnColumn *column, PstChVersion version)
-{
-	if (column->type != NULL)
-		return column->type;
-	if (strcmp(column->name, "occurred_at") == 0)
-		return pst_ch_has_datetime64(version) ? "DateTime64(6, 'UTC')" : "DateTime('UTC')";
-	return table->json && pst_ch_has_json(version) ? "JSON" : "String";
-}
-
-static bool
-is_wanted(const OwnColumn *column, PstChVersion version)
-{
-	return strcmp(column->name, "occurred_micros") != 0 || !pst_ch_has_datetime64(version);
-}
-
-static void
-create_events(StringInfo sql, const PstChTable *table, PstChVersion version)
-{
-	const char *separator = "";
-
-	appendStringInfoString(sql, "CREATE TABLE IF NOT EXISTS ");
-	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " (");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-	{
-		const OwnColumn *column = &own_columns[i];
-
-		if (!is_wanted(column, version))
-			continue;
-		appendStringInfo(sql, "%s`%s` %s", separator, column->name,
-						 own_type(table, column, version));
-		separator = ", ";
-	}
-	appendStringInfoString(sql, ") ENGINE = MergeTree ORDER BY (fsm, key, position)");
-	if (pst_ch_has_tokens(version))
-		appendStringInfo(sql, " SETTINGS non_replicated_deduplication_window = %d", DEDUPLICATION_WINDOW);
-}
-
-/* The latest state of each instance: read it with FINAL, and `WHERE NOT deleted`. */
-static void
-create_latest(StringInfo sql, const PstChTable *table, PstChVersion version)
-{
-	appendStringInfoString(sql, "CREATE TABLE IF NOT EXISTS ");
-	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " (");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s` %s, ", own_columns[i].name,
-							 own_type(table, &own_columns[i], version));
-	appendStringInfoString(sql, "`state` String, `deleted` UInt8)"
-						   " ENGINE = ReplacingMergeTree(position) ORDER BY (fsm, key)");
-	if (pst_ch_has_tokens(version))
-		appendStringInfo(sql, " SETTINGS non_replicated_deduplication_window = %d", DEDUPLICATION_WINDOW);
-}
-
-/* An errored event changes no state, so it does not pass. */
-static void
-create_feed(StringInfo sql, const PstChTable *table)
-{
-	char	   *feed = feed_name(table);
-
-	appendStringInfoString(sql, "CREATE MATERIALIZED VIEW IF NOT EXISTS ");
-	pst_ch_quote_name(sql, feed);
-	appendStringInfoString(sql, " TO ");
-	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " AS SELECT ");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
-	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored'");
-	pfree(feed);
-}
-
-void
-pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing,
-				  PstChVersion version)
-{
-	switch (missing)
-	{
-		case PST_CH_NO_EVENTS:
-			create_events(sql, table, version);
-			break;
-		case PST_CH_NO_LATEST:
-			create_latest(sql, table, version);
-			break;
-		case PST_CH_NO_FEED:
-			create_feed(sql, table);
-			break;
-		case PST_CH_ALL_THERE:
-			break;
-	}
 }
 
 /* ----- sending and asking ----- */
@@ -449,44 +322,6 @@ pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
 	pst_ch_quote_text(sql, prefix);
 	appendStringInfoString(sql, names ? ") GROUP BY n FORMAT RowBinary" : ") FORMAT RowBinary");
-}
-
-/* Each instance's last event, and what the table of latest states has of it. */
-static void
-append_behind(StringInfo sql, const PstChTable *table)
-{
-	appendStringInfoString(sql, "(SELECT fsm, key, max(position) AS p FROM ");
-	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) ANY LEFT JOIN"
-						   " (SELECT fsm, key, max(position) AS q FROM ");
-	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " GROUP BY fsm, key) USING (fsm, key) WHERE q < p");
-}
-
-void
-pst_ch_sql_behind(StringInfo sql, const PstChTable *table, PstChVersion version, bool mend)
-{
-	if (!mend)
-	{
-		appendStringInfoString(sql, "SELECT count() FROM ");
-		append_behind(sql, table);
-		return;
-	}
-	appendStringInfoString(sql, "INSERT INTO ");
-	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " (");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "`state`, `deleted`) SELECT ");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "to_state AS `state`, toUInt8(type = 'deleted') AS `deleted` FROM ");
-	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored' AND (fsm, key, position) IN (SELECT fsm, key, p FROM ");
-	append_behind(sql, table);
-	appendStringInfoChar(sql, ')');
 }
 
 /* An insert goes on, whole or in pieces, as long as this is not 0. */

@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(pst_clickhouse_options);
 PG_FUNCTION_INFO_V1(pst_rabbitmq_options);
 PG_FUNCTION_INFO_V1(pst_redis_options);
 PG_FUNCTION_INFO_V1(pst_http_options);
+PG_FUNCTION_INFO_V1(pst_postgres_options);
 
 /* What every kind takes: the limits of a shipment, which workers hold to. */
 static const PstOptionDef shipment_options[] = {
@@ -248,5 +249,12 @@ Datum
 pst_http_options(PG_FUNCTION_ARGS)
 {
 	pst_check_options("http", PG_GETARG_DATUM(0), PG_GETARG_OID(1));
+	PG_RETURN_VOID();
+}
+
+Datum
+pst_postgres_options(PG_FUNCTION_ARGS)
+{
+	pst_check_options("postgres", PG_GETARG_DATUM(0), PG_GETARG_OID(1));
 	PG_RETURN_VOID();
 }

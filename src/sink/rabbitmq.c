@@ -13,7 +13,8 @@
  * window is, and if it is so for those too, something is wrong with the bindings
  * and not with the events: the shipment is misconfigured.
  *
- * Options.  Server: host, port, vhost, connect_timeout and confirm_timeout (ms),
+ * Options.  Server: host (a list: tried in turn), port, vhost; tls, tls_verify,
+ * ca_file, cert_file, key_file; connect_timeout and confirm_timeout (ms),
  * heartbeat (s, 0 for none), window (messages).  User mapping: user, password.
  * Route: exchange, exchange_type, routing_key (a template).
  */
@@ -24,6 +25,7 @@
 #include "net/net.h"
 #include "sink/fault.h"
 #include "sink/rabbitmq_shipment.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #define MAX_UNSENT (256 * 1024) /* bytes; more would only wait here */
@@ -33,6 +35,11 @@ static const PstOptionDef rabbitmq_options[] = {
 	{"host", PST_OPTION_SERVER, PST_OPTION_TEXT, "127.0.0.1", 0, 0, NULL},
 	{"port", PST_OPTION_SERVER, PST_OPTION_INT, "5672", 1, 65535, NULL},
 	{"vhost", PST_OPTION_SERVER, PST_OPTION_TEXT, "/", 0, 0, NULL},
+	{"tls", PST_OPTION_SERVER, PST_OPTION_BOOL, "off", 0, 0, NULL},
+	{"tls_verify", PST_OPTION_SERVER, PST_OPTION_BOOL, "on", 0, 0, NULL},
+	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"cert_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"key_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"connect_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "5000", 10, 600000, NULL},
 	{"confirm_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "30000", 10, 3600000, NULL},
 	{"heartbeat", PST_OPTION_SERVER, PST_OPTION_INT, "10", 0, 3600, NULL},
@@ -59,7 +66,18 @@ free_foreign(void *arg)
 static const char *
 text_setting(const PstSinkSettings *settings, const char *name)
 {
-	return pstrdup(pst_option_or_default(&pst_rabbitmq_sink, settings->options, name));
+	const char *value = pst_option_or_default(&pst_rabbitmq_sink, settings->options, name);
+
+	return value ? pstrdup(value) : NULL;
+}
+
+static bool
+bool_setting(const PstSinkSettings *settings, const char *name)
+{
+	bool		on = false;
+
+	(void) parse_bool(pst_option_or_default(&pst_rabbitmq_sink, settings->options, name), &on);
+	return on;
 }
 
 static int
@@ -79,14 +97,19 @@ rabbitmq_open(const PstSinkSettings *settings)
 	MemoryContext old;
 
 	rabbit->base.ops = &pst_rabbitmq_sink;
-	rabbit->conn.fd = -1;
+	rabbit->conn.stream.fd = -1;
 	rabbit->on_reset.func = free_foreign;
 	rabbit->on_reset.arg = rabbit;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &rabbit->on_reset);
 	rabbit->context = AllocSetContextCreate(CurrentMemoryContext, "RabbitMQ sink",
 											ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(rabbit->context);
-	rabbit->conn.host = text_setting(settings, "host");
+	rabbit->conn.hosts = text_setting(settings, "host");
+	rabbit->conn.tls.on = bool_setting(settings, "tls");
+	rabbit->conn.tls.verify = bool_setting(settings, "tls_verify");
+	rabbit->conn.tls.ca_file = text_setting(settings, "ca_file");
+	rabbit->conn.tls.cert_file = text_setting(settings, "cert_file");
+	rabbit->conn.tls.key_file = text_setting(settings, "key_file");
 	rabbit->conn.port = int_setting(settings, "port");
 	rabbit->conn.vhost = text_setting(settings, "vhost");
 	rabbit->conn.user = text_setting(settings, "user");
@@ -167,6 +190,7 @@ rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 	if (rabbit->conn.stage == PST_RABBIT_CLOSED || !exchange(rabbit))
 		forget_connection(rabbit);
 	rabbit->step = PST_RABBIT_CONNECT;
+	rabbit->turns = pst_net_count_hosts(rabbit->conn.hosts);
 }
 
 static PstSinkProgress
@@ -329,8 +353,10 @@ rabbitmq_poll(PstSink *sink)
 
 	if (rabbit->step == PST_RABBIT_CONNECT)
 	{
-		if (!pst_rabbit_connect(&rabbit->conn))
-			return settle_broken(rabbit);
+		/* not before all hosts have had their turn */
+		while (!pst_rabbit_connect(&rabbit->conn))
+			if (rabbit->conn.fault.verdict != PST_RETRY || --rabbit->turns <= 0)
+				return settle_broken(rabbit);
 		if (rabbit->conn.stage != PST_RABBIT_READY)
 			return PST_SINK_BUSY;
 		rabbit->step = PST_RABBIT_DECLARE;

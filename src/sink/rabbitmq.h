@@ -14,6 +14,7 @@
 
 #include "compat/rabbitmq.h"
 #include "lib/stringinfo.h"
+#include "net/stream.h"
 #include "sink/sink.h"
 
 #define PST_RABBIT_CHANNEL 1	/* the only one, besides the connection's own 0 */
@@ -29,8 +30,9 @@ typedef enum PstRabbitStage
 
 typedef struct PstRabbitConnection
 {
-	const char *host;
-	int			port;
+	const char *hosts;			/* tried in turn */
+	int			port;			/* of those that do not say */
+	PstTls		tls;
 	const char *vhost;
 	const char *user;
 	const char *password;
@@ -39,7 +41,8 @@ typedef struct PstRabbitConnection
 	int			heartbeat_wish; /* s; what we ask for, 0: none */
 
 	PstRabbitStage stage;
-	int			fd;				/* -1 if closed */
+	PstStream	stream;
+	int			turn;			/* whose it is, among the hosts */
 	amqp_connection_state_t codec;
 	StringInfoData in;
 	int			in_done;		/* bytes of in that the codec has taken */

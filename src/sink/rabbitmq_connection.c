@@ -5,12 +5,9 @@
  * The frames that concern the connection itself (log-in, heartbeats, blocked,
  * close) are dealt with here; the others are the shipment's.  After any failure
  * the connection is closed, conn->fault says why, and the next
- * pst_rabbit_connect() begins anew.
+ * pst_rabbit_connect() begins anew, with the next host.
  */
 #include "postgres.h"
-
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "net/net.h"
 #include "sink/fault.h"
@@ -27,11 +24,9 @@ pst_rabbit_close(PstRabbitConnection *conn)
 		/* Say goodbye, if that takes no waiting; the answer does not matter. */
 		static const char goodbye[] = "\x01\0\0\0\0\0\x0b" "\0\x0a\0\x32" "\0\xc8" "\0" "\0\0" "\0\0" "\xce";
 
-		(void) send(conn->fd, goodbye, sizeof(goodbye) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		(void) pst_stream_write(&conn->stream, goodbye, sizeof(goodbye) - 1);
 	}
-	if (conn->fd >= 0)
-		close(conn->fd);
-	conn->fd = -1;
+	pst_stream_close(&conn->stream);
 	if (conn->codec)
 		(void) amqp_destroy_connection(conn->codec);	/* it has no socket */
 	conn->codec = NULL;
@@ -47,6 +42,7 @@ pst_rabbit_broken(PstRabbitConnection *conn, const char *why)
 		pst_fault_set(&conn->fault, PST_RETRY, 0, "%s", why);
 	conn->stage = Min(conn->stage, PST_RABBIT_CONNECTING);	/* no goodbye */
 	pst_rabbit_close(conn);
+	conn->turn++;
 	return false;
 }
 
@@ -67,13 +63,19 @@ static bool
 begin_connecting(PstRabbitConnection *conn)
 {
 	char		why[160];
+	char		host[PST_HOST_SIZE];
+	int			port;
 
 	resetStringInfo(&conn->in);
 	resetStringInfo(&conn->out);
 	conn->in_done = conn->out_done = 0;
 	conn->close_code = 0;
-	conn->fd = pst_net_connect(conn->host, conn->port, why, sizeof(why));
-	if (conn->fd < 0)
+	if (!pst_net_host(conn->hosts, conn->turn, conn->port, host, &port))
+	{
+		pst_fault_set(&conn->fault, PST_MISCONFIGURED, 0, "the list of hosts cannot be read");
+		return pst_rabbit_broken(conn, NULL);
+	}
+	if (!pst_stream_begin(&conn->stream, host, port, why, sizeof(why)))
 		return pst_rabbit_broken(conn, why);
 	conn->codec = amqp_new_connection();
 	if (conn->codec == NULL)
@@ -89,14 +91,14 @@ begin_connecting(PstRabbitConnection *conn)
 static bool
 finish_connecting(PstRabbitConnection *conn)
 {
-	int			why = pst_net_connected(conn->fd);
+	char		why[sizeof(conn->fault.what)];
+	PstStreamState state = pst_stream_step(&conn->stream, &conn->tls, why, sizeof(why));
 
-	if (why == 0)
+	if (state == PST_STREAM_OPEN)
 		return pst_rabbit_greet(conn);
-	if (why == EINPROGRESS)
+	if (state == PST_STREAM_BUSY)
 		return true;
-	pst_fault_set(&conn->fault, PST_RETRY, why, "could not connect to \"%s\", port %d: %s",
-				  conn->host, conn->port, strerror(why));
+	pst_fault_set(&conn->fault, state == PST_STREAM_REFUSED ? PST_MISCONFIGURED : PST_RETRY, 0, "%s", why);
 	return pst_rabbit_broken(conn, NULL);
 }
 
@@ -131,8 +133,8 @@ write_out(PstRabbitConnection *conn)
 {
 	while (conn->out_done < conn->out.len)
 	{
-		ssize_t		n = send(conn->fd, conn->out.data + conn->out_done,
-							 conn->out.len - conn->out_done, MSG_NOSIGNAL);
+		ssize_t		n = pst_stream_write(&conn->stream, conn->out.data + conn->out_done,
+										 conn->out.len - conn->out_done);
 
 		if (n > 0)
 		{
@@ -167,7 +169,7 @@ read_in(PstRabbitConnection *conn)
 		if (conn->in.len > 4 * READ_SIZE)
 			return true;
 		enlargeStringInfo(&conn->in, READ_SIZE);
-		n = recv(conn->fd, conn->in.data + conn->in.len, READ_SIZE, 0);
+		n = pst_stream_read(&conn->stream, conn->in.data + conn->in.len, READ_SIZE);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -303,18 +305,16 @@ pst_rabbit_wants(const PstRabbitConnection *conn, PstWants *wants)
 	int64		until;
 	int64		now = pst_net_now();
 
-	if (conn->fd < 0)
+	if (conn->stage == PST_RABBIT_CLOSED)
 		return;
-	wants->nfds = 1;
-	wants->on[0].fd = conn->fd;
-	wants->on[0].readable = conn->stage != PST_RABBIT_CONNECTING;
-	wants->on[0].writeable = conn->stage == PST_RABBIT_CONNECTING || pst_rabbit_unsent(conn) > 0;
 	if (conn->stage != PST_RABBIT_READY)
-		until = conn->deadline;
+		wants->timeout_ms = (int) Max(conn->deadline - now, 1);
 	else if (conn->heartbeat != 0)
+	{
 		until = Min(conn->last_written + conn->heartbeat * INT64CONST(500),
 					conn->last_read + conn->heartbeat * INT64CONST(2000) + 1);
-	else
-		return;
-	wants->timeout_ms = (int) Max(until - now, 1);
+		wants->timeout_ms = (int) Max(until - now, 1);
+	}
+	/* last: bytes that are decrypted already are not waited for */
+	pst_stream_wants(&conn->stream, pst_rabbit_unsent(conn) > 0, wants);
 }

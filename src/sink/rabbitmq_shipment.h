@@ -54,6 +54,7 @@ typedef struct PstRabbit
 	const char *exchange;
 	const char *exchange_type;
 	const char *routing_key;	/* template */
+	int			turns;			/* hosts to be tried yet */
 	PstRabbitStep step;
 	PstRabbitEvent *events;
 	int			nevents_room;

@@ -1,6 +1,7 @@
 /*
  * redis.c
- *	  The sink for Redis streams (Redis 5 and later, Valkey).
+ *	  The sink for Redis (5 and later) and Valkey: streams, and three that are less:
+ *	  channels and lists, which cannot tell a repeat, and hashes of latest states.
  *
  * A shipment goes out in chunks, each in a MULTI/EXEC of its own and only one
  * at a time: what stops a chunk (no memory, a read-only replica) stops it whole
@@ -13,9 +14,12 @@
  * name, or if it is shown to have been trimmed (see redis_answer.c); otherwise
  * someone else writes to the stream, and that is for a human to settle.
  *
- * Options.  Server: host, port, database, connect_timeout and reply_timeout
- * (ms).  User mapping: user (Redis 6 and later), password.  Route: stream (a
- * template), maxlen (about how many entries the stream keeps), mode.
+ * Options.  Server: host (a list: tried in turn), port, database; sentinels (a
+ * list) and master; tls, tls_verify, ca_file, cert_file, key_file; wait_replicas
+ * and wait_timeout (ms); connect_timeout and reply_timeout (ms).  User mapping:
+ * user (Redis 6 and later), password, sentinel_user, sentinel_password.  Route:
+ * mode; stream (a template), maxlen (about how many entries the stream keeps);
+ * key (a template) in the other modes.
  */
 #include "postgres.h"
 
@@ -23,6 +27,7 @@
 
 #include "sink/redis.h"
 #include "sink/redis_shipment.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #define CHUNK_BYTES (4 * 1024 * 1024)
@@ -31,11 +36,23 @@ static const PstOptionDef redis_options[] = {
 	{"host", PST_OPTION_SERVER, PST_OPTION_TEXT, "127.0.0.1", 0, 0, NULL},
 	{"port", PST_OPTION_SERVER, PST_OPTION_INT, "6379", 1, 65535, NULL},
 	{"database", PST_OPTION_SERVER, PST_OPTION_INT, "0", 0, 1000000, NULL},
+	{"sentinels", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"master", PST_OPTION_SERVER, PST_OPTION_TEXT, "mymaster", 0, 0, NULL},
+	{"tls", PST_OPTION_SERVER, PST_OPTION_BOOL, "off", 0, 0, NULL},
+	{"tls_verify", PST_OPTION_SERVER, PST_OPTION_BOOL, "on", 0, 0, NULL},
+	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"cert_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"key_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"wait_replicas", PST_OPTION_SERVER, PST_OPTION_INT, "0", 0, 100, NULL},
+	{"wait_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "1000", 1, 600000, NULL},
 	{"connect_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "5000", 10, 600000, NULL},
 	{"reply_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "30000", 10, 3600000, NULL},
 	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"password", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"mode", PST_OPTION_ROUTE, PST_OPTION_ENUM, "stream", 0, 0, "stream"},
+	{"sentinel_user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"sentinel_password", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"mode", PST_OPTION_ROUTE, PST_OPTION_ENUM, "stream", 0, 0, "stream|pubsub|list|hash"},
+	{"key", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, NULL, 0, 0, NULL},
 	{"stream", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, "persistomata:{machine}", 0, 0, NULL},
 	{"maxlen", PST_OPTION_ROUTE, PST_OPTION_INT, NULL, 1, INT_MAX, NULL},
 	{NULL, PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL}
@@ -64,6 +81,40 @@ int_setting(const PstSinkSettings *settings, const char *name)
 	return atoi(pst_option_or_default(&pst_redis_sink, settings->options, name));
 }
 
+static bool
+bool_setting(const PstSinkSettings *settings, const char *name)
+{
+	bool		on = false;
+
+	(void) parse_bool(pst_option_or_default(&pst_redis_sink, settings->options, name), &on);
+	return on;
+}
+
+static void
+read_settings(PstRedis *redis, const PstSinkSettings *settings)
+{
+	PstRedisConnection *conn = &redis->conn;
+
+	conn->hosts = text_setting(settings, "host");
+	conn->port = int_setting(settings, "port");
+	conn->sentinels = text_setting(settings, "sentinels");
+	conn->master = text_setting(settings, "master");
+	conn->sentinel_user = text_setting(settings, "sentinel_user");
+	conn->sentinel_password = text_setting(settings, "sentinel_password");
+	conn->database = int_setting(settings, "database");
+	conn->connect_timeout = int_setting(settings, "connect_timeout");
+	conn->reply_timeout = int_setting(settings, "reply_timeout");
+	conn->user = text_setting(settings, "user");
+	conn->password = text_setting(settings, "password");
+	conn->tls.on = bool_setting(settings, "tls");
+	conn->tls.verify = bool_setting(settings, "tls_verify");
+	conn->tls.ca_file = text_setting(settings, "ca_file");
+	conn->tls.cert_file = text_setting(settings, "cert_file");
+	conn->tls.key_file = text_setting(settings, "key_file");
+	redis->wait_replicas = int_setting(settings, "wait_replicas");
+	redis->wait_timeout = int_setting(settings, "wait_timeout");
+}
+
 static PstSink *
 redis_open(const PstSinkSettings *settings)
 {
@@ -71,22 +122,19 @@ redis_open(const PstSinkSettings *settings)
 	MemoryContext old;
 
 	redis->base.ops = &pst_redis_sink;
-	redis->conn.fd = -1;
+	redis->conn.stream.fd = -1;
 	redis->on_reset.func = free_foreign;
 	redis->on_reset.arg = redis;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &redis->on_reset);
 	redis->context = AllocSetContextCreate(CurrentMemoryContext, "Redis sink",
 										   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(redis->context);
-	redis->conn.host = text_setting(settings, "host");
-	redis->conn.port = int_setting(settings, "port");
-	redis->conn.database = int_setting(settings, "database");
-	redis->conn.connect_timeout = int_setting(settings, "connect_timeout");
-	redis->conn.reply_timeout = int_setting(settings, "reply_timeout");
-	redis->conn.user = text_setting(settings, "user");
-	redis->conn.password = text_setting(settings, "password");
+	read_settings(redis, settings);
 	initStringInfo(&redis->conn.greeting);
 	initStringInfo(&redis->scratch);
+	initStringInfo(&redis->owner);
+	initStringInfo(&redis->claimed);
+	initStringInfo(&redis->claiming);
 	for (int i = 0; i < (int) lengthof(redis->chunks); i++)
 		initStringInfo(&redis->chunks[i].bytes);
 	MemoryContextSwitchTo(old);
@@ -115,11 +163,43 @@ settle_broken(PstRedis *redis, bool in_doubt)
 	return settle(redis, redis->fault.verdict);
 }
 
+void
+pst_redis_read_address(PstRedis *redis, const PstShipment *shipment)
+{
+	static const struct
+	{
+		const char *name;
+		PstRedisMode mode;
+		const char *key;
+	}			modes[] = {
+		{"stream", PST_REDIS_STREAM, NULL},
+		{"pubsub", PST_REDIS_PUBSUB, "persistomata:{machine}"},
+		{"list", PST_REDIS_LIST, "persistomata:{machine}"},
+		{"hash", PST_REDIS_HASH, "persistomata:{fsm}:{key}"},
+	};
+	const PstSinkOps *ops = &pst_redis_sink;
+	const char *mode = pst_option_or_default(ops, shipment->options, "mode");
+	const char *key = pst_option(shipment->options, "key");
+
+	for (int i = 0; i < (int) lengthof(modes); i++)
+		if (strcmp(modes[i].name, mode) == 0)
+		{
+			redis->address.mode = modes[i].mode;
+			redis->address.key = key ? key : modes[i].key;
+		}
+	redis->address.maxlen = NULL;
+	redis->address.format = shipment->format;
+	if (redis->address.mode == PST_REDIS_STREAM)
+	{
+		redis->address.key = pst_option_or_default(ops, shipment->options, "stream");
+		redis->address.maxlen = pst_option_or_default(ops, shipment->options, "maxlen");
+	}
+}
+
 static void
 redis_send(PstSink *sink, const PstShipment *shipment)
 {
 	PstRedis   *redis = (PstRedis *) sink;
-	const PstSinkOps *ops = &pst_redis_sink;
 
 	if (redis->nverdicts < shipment->nevents)
 	{
@@ -131,19 +211,30 @@ redis_send(PstSink *sink, const PstShipment *shipment)
 	memset(redis->verdicts, PST_VERDICT_NONE, shipment->nevents);
 	memset(&redis->fault, 0, sizeof(redis->fault));
 	redis->shipment = shipment;
-	redis->address.stream = pst_option_or_default(ops, shipment->options, "stream");
-	redis->address.maxlen = pst_option_or_default(ops, shipment->options, "maxlen");
-	redis->address.format = shipment->format;
+	pst_redis_read_address(redis, shipment);
 	redis->may_be_trimmed = redis->address.maxlen && shipment->in_doubt;
 	redis->duplicates = 0;
 	redis->formatted = 0;
 	redis->current = 0;
 	redis->chunks[0].nevents = redis->chunks[1].nevents = 0;
 	redis->step = PST_REDIS_CONNECT;
+	redis->turns = pst_net_count_hosts(redis->conn.sentinels ? redis->conn.sentinels : redis->conn.hosts);
 
 	/* The server may have closed an idle connection: no reason for a doubt. */
 	if (pst_redis_is_stale(&redis->conn))
 		pst_redis_close(&redis->conn);
+}
+
+static void
+format_wait(PstRedis *redis, PstRedisChunk *chunk)
+{
+	char		replicas[16];
+	char		timeout[16];
+	const char *wait[] = {"WAIT", replicas, timeout};
+
+	snprintf(replicas, sizeof(replicas), "%d", redis->wait_replicas);
+	snprintf(timeout, sizeof(timeout), "%d", redis->wait_timeout);
+	pst_redis_format_command(&chunk->bytes, 3, wait);
 }
 
 /* Format the next events into the chunk. */
@@ -152,6 +243,7 @@ format_chunk(PstRedis *redis, PstRedisChunk *chunk)
 {
 	static const char *const multi[] = {"MULTI"};
 	static const char *const exec[] = {"EXEC"};
+	static const char *const mark[] = {"SET", "persistomata:wait", "1"};
 	const PstShipment *shipment = redis->shipment;
 
 	chunk->first = redis->formatted;
@@ -163,11 +255,20 @@ format_chunk(PstRedis *redis, PstRedisChunk *chunk)
 	while (redis->formatted < shipment->nevents && chunk->nevents < PST_REDIS_CHUNK &&
 		   chunk->bytes.len < CHUNK_BYTES)
 	{
-		pst_redis_format_xadd(&chunk->bytes, &redis->scratch, &redis->address,
-							  &shipment->events[redis->formatted++]);
+		pst_redis_format_event(&chunk->bytes, &redis->scratch, &redis->address,
+							   &shipment->events[redis->formatted++]);
 		chunk->nevents++;
 	}
+	chunk->nqueued = 1 + chunk->nevents;
+	if (redis->wait_replicas > 0)
+	{
+		/* WAIT looks at this connection's last write, and a repeat writes nothing */
+		pst_redis_format_command(&chunk->bytes, 3, mark);
+		chunk->nqueued++;
+	}
 	pst_redis_format_command(&chunk->bytes, 1, exec);
+	if (redis->wait_replicas > 0)
+		format_wait(redis, chunk);
 }
 
 /* Hand the next chunk to the connection; false if there is none. */
@@ -233,12 +334,15 @@ exchange(PstRedis *redis, bool *wait)
 			return false;
 		if (reply == NULL)
 			break;
-		if (redis->step == PST_REDIS_ANSWERS)
+		if (redis->step == PST_REDIS_CLAIMING)
+			pst_redis_take_claim(redis, reply);
+		else if (redis->step == PST_REDIS_ANSWERS)
 			pst_redis_take_answer(redis, reply);
 		else
 			pst_redis_take_finding(redis, reply);
 		freeReplyObject(reply);
-		if (redis->step != PST_REDIS_ANSWERS && redis->step != PST_REDIS_CHECK)
+		if (redis->step != PST_REDIS_CLAIMING && redis->step != PST_REDIS_ANSWERS &&
+			redis->step != PST_REDIS_CHECK)
 			return true;
 	}
 	*wait = true;
@@ -259,10 +363,19 @@ redis_poll(PstSink *sink)
 		{
 			case PST_REDIS_CONNECT:
 				if (!pst_redis_connect(&redis->conn))
+				{
+					/* not before all hosts have had their turn */
+					if (redis->conn.fault.verdict == PST_RETRY && --redis->turns > 0)
+						break;
 					return settle_broken(redis, false);
+				}
 				wait = redis->conn.stage != PST_REDIS_READY;
-				if (!wait)
+				if (!wait && !pst_redis_begin_claims(redis))
 					redis->step = PST_REDIS_NEXT;
+				break;
+			case PST_REDIS_CLAIMING:
+				if (!exchange(redis, &wait))
+					return settle_broken(redis, false);
 				break;
 			case PST_REDIS_NEXT:
 				if (!begin_chunk(redis))
@@ -281,6 +394,7 @@ redis_poll(PstSink *sink)
 				{
 					/* A log-in, a replica's role or a proxy may have changed. */
 					pst_redis_close(&redis->conn);
+					pst_redis_turn(&redis->conn);
 					return settle(redis, redis->fault.verdict);
 				}
 				finish_chunk(redis);

@@ -15,28 +15,39 @@
 #include <hiredis/hiredis.h>
 
 #include "lib/stringinfo.h"
+#include "net/stream.h"
 #include "sink/sink.h"
 
 typedef enum PstRedisStage
 {
 	PST_REDIS_CLOSED,
 	PST_REDIS_CONNECTING,
-	PST_REDIS_GREETING,			/* AUTH, SELECT: waiting for their replies */
+	PST_REDIS_GREETING,			/* AUTH, SELECT and the like: waiting for their replies */
 	PST_REDIS_READY
 } PstRedisStage;
 
 typedef struct PstRedisConnection
 {
-	const char *host;
-	int			port;
+	const char *hosts;			/* tried in turn */
+	int			port;			/* of those that do not say */
+	const char *sentinels;		/* NULL: none; else they know where the master is */
+	const char *master;			/* its name among the sentinels */
+	const char *sentinel_user;
+	const char *sentinel_password;
 	int			database;
 	const char *user;
 	const char *password;
+	PstTls		tls;
 	int			connect_timeout;	/* ms, for socket and greeting together */
 	int			reply_timeout;	/* ms without any progress */
 
 	PstRedisStage stage;
-	int			fd;				/* -1 if closed */
+	PstStream	stream;
+	int			serial;			/* connections made so far */
+	int			turn;			/* whose it is, among hosts or sentinels */
+	bool		asking;			/* a sentinel */
+	char		master_host[PST_HOST_SIZE]; /* what it said; "": ask */
+	int			master_port;
 	redisReader *reader;
 	StringInfoData greeting;
 	int			greetings_due;	/* replies still to come */
@@ -49,6 +60,7 @@ typedef struct PstRedisConnection
 
 /* in redis_connection.c; each returns false when the connection has broken */
 extern void pst_redis_close(PstRedisConnection *conn);
+extern void pst_redis_turn(PstRedisConnection *conn);	/* the next time, another host */
 extern bool pst_redis_connect(PstRedisConnection *conn);	/* one step; see stage */
 extern void pst_redis_write(PstRedisConnection *conn, const char *bytes, size_t len);
 extern bool pst_redis_pump(PstRedisConnection *conn);	/* write and read what can be */
@@ -58,16 +70,25 @@ extern void pst_redis_wants(const PstRedisConnection *conn, PstWants *wants);
 extern void pst_redis_fault_of_error(PstFault *fault, const char *said, size_t len);
 
 /* in redis_format.c: commands in the wire format, appended */
+typedef enum PstRedisMode
+{
+	PST_REDIS_STREAM,			/* XADD, with the event's own id */
+	PST_REDIS_PUBSUB,			/* PUBLISH */
+	PST_REDIS_LIST,				/* RPUSH */
+	PST_REDIS_HASH				/* the latest state of each instance */
+} PstRedisMode;
+
 typedef struct PstRedisAddress
 {
-	const char *stream;			/* template of the key */
+	PstRedisMode mode;
+	const char *key;			/* template of the key or channel */
 	const char *maxlen;			/* NULL: the stream is never trimmed */
 	const char *format;			/* of the data field */
 } PstRedisAddress;
 
 extern void pst_redis_format_command(StringInfo out, int argc, const char *const *argv);
-extern void pst_redis_format_xadd(StringInfo out, StringInfo scratch,
-								  const PstRedisAddress *address, const PstEvent *event);
+extern void pst_redis_format_event(StringInfo out, StringInfo scratch,
+								   const PstRedisAddress *address, const PstEvent *event);
 extern void pst_redis_format_find(StringInfo out, StringInfo scratch,
 								  const PstRedisAddress *address, const PstEvent *event);
 extern void pst_redis_format_first(StringInfo out, StringInfo scratch,

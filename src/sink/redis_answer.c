@@ -4,7 +4,8 @@
  *
  * Every answer is looked at.  Those before EXEC say whether each command was
  * queued; if one was not, EXEC does nothing at all.  EXEC then answers for each
- * XADD: its id, or why not.
+ * XADD: its id, or why not.  Last, if it is asked for, WAIT says how many replicas
+ * have all that.
  */
 #include "postgres.h"
 
@@ -39,7 +40,15 @@ take_result(PstRedis *redis, int nth, const redisReply *reply)
 {
 	PstFault	fault;
 
-	if (reply->type == REDIS_REPLY_STRING)
+	if (redis->address.mode != PST_REDIS_STREAM && reply->type == REDIS_REPLY_INTEGER)
+	{
+		redis->verdicts[nth] = PST_DELIVERED;
+		/* the hash has it, or a later one, already */
+		if (redis->address.mode == PST_REDIS_HASH && reply->integer == 0 &&
+			redis->shipment->events[nth].type != PST_ERRORED)
+			redis->duplicates++;
+	}
+	else if (redis->address.mode == PST_REDIS_STREAM && reply->type == REDIS_REPLY_STRING)
 		redis->verdicts[nth] = PST_DELIVERED;
 	else if (reply->type == REDIS_REPLY_ERROR && is_too_small(reply))
 		redis->refused[redis->nrefused++] = nth;
@@ -51,10 +60,10 @@ take_result(PstRedis *redis, int nth, const redisReply *reply)
 	}
 	else
 	{
-		/* not what XADD answers: a proxy? */
+		/* not what the command answers: a proxy? */
 		redis->verdicts[nth] = PST_RETRY;
 		if (redis->fault.verdict == PST_VERDICT_NONE)
-			pst_fault_set(&redis->fault, PST_RETRY, 0, "unexpected answer to XADD");
+			pst_fault_set(&redis->fault, PST_RETRY, 0, "unexpected answer to a command");
 	}
 }
 
@@ -63,14 +72,14 @@ take_exec(PstRedis *redis, const redisReply *reply)
 {
 	const PstRedisChunk *chunk = &redis->chunks[redis->current];
 
-	redis->step = PST_REDIS_THROUGH;
-	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == (size_t) chunk->nevents &&
+	redis->after = PST_REDIS_THROUGH;
+	if (reply->type == REDIS_REPLY_ARRAY && reply->elements == (size_t) chunk->nqueued - 1 &&
 		!redis->not_queued)
 	{
 		for (int i = 0; i < chunk->nevents; i++)
 			take_result(redis, chunk->first + i, reply->element[i]);
 		if (redis->nrefused > 0)
-			redis->step = PST_REDIS_REFUSED;
+			redis->after = PST_REDIS_REFUSED;
 		return;
 	}
 	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "EXECABORT", 9) == 0)
@@ -94,12 +103,33 @@ take_exec(PstRedis *redis, const redisReply *reply)
 	redis->fault.in_doubt = redis->not_queued;
 }
 
+/* The master has the chunk; it counts only if enough replicas have it, too. */
+static void
+take_wait(PstRedis *redis, const redisReply *reply)
+{
+	const PstRedisChunk *chunk = &redis->chunks[redis->current];
+
+	if (redis->fault.verdict != PST_VERDICT_NONE ||
+		(reply->type == REDIS_REPLY_INTEGER && reply->integer >= redis->wait_replicas))
+		return;
+	if (reply->type == REDIS_REPLY_ERROR)
+		pst_redis_fault_of_error(&redis->fault, reply->str, reply->len);
+	else
+		pst_fault_set(&redis->fault, PST_RETRY, 0, "%lld of %d replicas have the events in time",
+					  reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0, redis->wait_replicas);
+	redis->fault.in_doubt = true;
+	for (int i = chunk->first; i < chunk->first + chunk->nevents; i++)
+		redis->verdicts[i] = redis->fault.verdict;
+	redis->after = PST_REDIS_THROUGH;
+}
+
 void
 pst_redis_take_answer(PstRedis *redis, const redisReply *reply)
 {
 	const PstRedisChunk *chunk = &redis->chunks[redis->current];
+	int			nth = redis->answers++;
 
-	if (redis->answers++ <= chunk->nevents)
+	if (nth < chunk->nqueued)
 	{
 		if (reply->type == REDIS_REPLY_STATUS)
 			return;
@@ -108,7 +138,12 @@ pst_redis_take_answer(PstRedis *redis, const redisReply *reply)
 			note_fault(redis, reply->str, reply->len);
 		return;
 	}
-	take_exec(redis, reply);
+	if (nth == chunk->nqueued)
+		take_exec(redis, reply);
+	else
+		take_wait(redis, reply);
+	if (nth > chunk->nqueued || redis->wait_replicas == 0)
+		redis->step = redis->after;
 }
 
 /* The only entry of an XRANGE's answer, or NULL: an array of id and fields. */

@@ -46,7 +46,7 @@ take_streams(PstRedis *redis, const PstShipment *shipment)
 		PstRedisStream *stream;
 
 		resetStringInfo(&redis->scratch);
-		pst_encode_address(&redis->scratch, redis->address.stream, event);
+		pst_encode_address(&redis->scratch, redis->address.key, event);
 		asking->of[i] = stream = find_stream(asking, redis->scratch.data);
 		if (stream->from_ms == 0)
 		{
@@ -75,13 +75,20 @@ pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last)
 	pst_holding_begin(&asking->holding, redis->context, shipment);
 	memset(&redis->fault, 0, sizeof(redis->fault));
 	redis->shipment = shipment;
-	redis->address.stream = pst_option_or_default(&pst_redis_sink, shipment->options, "stream");
-	asking->trims = pst_option_or_default(&pst_redis_sink, shipment->options, "maxlen") != NULL;
+	pst_redis_read_address(redis, shipment);
+	asking->trims = redis->address.maxlen != NULL;
 	asking->last = last;
+	redis->step = PST_REDIS_ASK;
+	if (redis->address.mode != PST_REDIS_STREAM)
+	{
+		asking->stream = NULL;
+		pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
+					  "only streams can be asked for what they hold");
+		return;
+	}
 	take_streams(redis, shipment);
 	asking->stream = asking->streams;
 	asking->sent = asking->first_known = false;
-	redis->step = PST_REDIS_ASK;
 	if (pst_redis_is_stale(&redis->conn))
 		pst_redis_close(&redis->conn);
 }

@@ -3,12 +3,13 @@
  *	  A connection to Redis that never waits.
  *
  * After any failure the connection is closed and conn->fault says why; the
- * next pst_redis_connect() begins anew.
+ * next pst_redis_connect() begins anew, with the next host.
+ *
+ * With sentinels, each connection begins with a question to one of them: where is
+ * the master?  What they say may be old, so whoever is found there is asked for
+ * his role.
  */
 #include "postgres.h"
-
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "net/net.h"
 #include "sink/fault.h"
@@ -20,9 +21,7 @@
 void
 pst_redis_close(PstRedisConnection *conn)
 {
-	if (conn->fd >= 0)
-		close(conn->fd);
-	conn->fd = -1;
+	pst_stream_close(&conn->stream);
 	if (conn->reader)
 		redisReaderFree(conn->reader);
 	conn->reader = NULL;
@@ -38,7 +37,17 @@ broken(PstRedisConnection *conn, const char *why)
 	if (why)
 		pst_fault_set(&conn->fault, PST_RETRY, 0, "%s", why);
 	pst_redis_close(conn);
+	pst_redis_turn(conn);
 	return false;
+}
+
+/* The host or sentinel whose turn it is has failed: the next time it is another's. */
+void
+pst_redis_turn(PstRedisConnection *conn)
+{
+	conn->turn++;
+	conn->asking = false;
+	conn->master_host[0] = '\0';
 }
 
 static bool
@@ -85,38 +94,110 @@ pst_redis_fault_of_error(PstFault *fault, const char *said, size_t len)
 	pst_fault_quote(fault, said, len);
 }
 
-/* Format AUTH and SELECT; the password is wiped as soon as it is written. */
+/* Format AUTH, if there is a password; the number of replies to come. */
+static int
+format_auth(PstRedisConnection *conn, const char *user, const char *password)
+{
+	const char *auth[] = {"AUTH", user ? user : password, password};
+
+	if (password == NULL)
+		return 0;
+	pst_redis_format_command(&conn->greeting, user ? 3 : 2, auth);
+	return 1;
+}
+
+/* What a connection begins with; passwords are wiped as soon as they are through. */
 static void
 greet(PstRedisConnection *conn)
 {
+	static const char *const role[] = {"ROLE"};
 	char		database[16];
-	const char *auth[] = {"AUTH", conn->user, conn->password};
 	const char *select[] = {"SELECT", database};
+	const char *where[] = {"SENTINEL", "get-master-addr-by-name", conn->master};
 
 	resetStringInfo(&conn->greeting);
-	conn->greetings_due = 0;
-	if (conn->password && conn->user)
-		pst_redis_format_command(&conn->greeting, 3, auth);
-	else if (conn->password)
+	if (conn->asking)
 	{
-		auth[1] = conn->password;
-		pst_redis_format_command(&conn->greeting, 2, auth);
+		conn->greetings_due = 1 + format_auth(conn, conn->sentinel_user, conn->sentinel_password);
+		pst_redis_format_command(&conn->greeting, 3, where);
 	}
-	conn->greetings_due += conn->password != NULL;
-	if (conn->database != 0)
+	else
 	{
-		snprintf(database, sizeof(database), "%d", conn->database);
-		pst_redis_format_command(&conn->greeting, 2, select);
-		conn->greetings_due++;
+		conn->greetings_due = format_auth(conn, conn->user, conn->password);
+		if (conn->database != 0)
+		{
+			snprintf(database, sizeof(database), "%d", conn->database);
+			pst_redis_format_command(&conn->greeting, 2, select);
+			conn->greetings_due++;
+		}
+		if (conn->sentinels)
+		{
+			pst_redis_format_command(&conn->greeting, 1, role);
+			conn->greetings_due++;
+		}
 	}
 	pst_redis_write(conn, conn->greeting.data, conn->greeting.len);
 	conn->stage = PST_REDIS_GREETING;
 }
 
 static bool
+refused(PstRedisConnection *conn, const redisReply *reply)
+{
+	pst_redis_fault_of_error(&conn->fault, reply->str, reply->len);
+	snprintf(conn->fault.what, sizeof(conn->fault.what), "%s",
+			 conn->fault.verdict == PST_RETRY ? "Redis does not let us in now" :
+			 conn->asking ? "the sentinel refuses to answer" : "Redis refuses the log-in");
+	return broken(conn, NULL);
+}
+
+/* A sentinel's answer: host and port, or nothing if it does not know the name. */
+static bool
+take_master(PstRedisConnection *conn, const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+		reply->element[0]->type != REDIS_REPLY_STRING || reply->element[1]->type != REDIS_REPLY_STRING ||
+		reply->element[0]->len >= sizeof(conn->master_host))
+	{
+		pst_fault_set(&conn->fault, PST_MISCONFIGURED, 0,
+					  "the sentinel \"%s\", port %d, knows no master \"%s\"",
+					  conn->stream.host, conn->stream.port, conn->master);
+		return broken(conn, NULL);
+	}
+	strlcpy(conn->master_host, reply->element[0]->str, sizeof(conn->master_host));
+	conn->master_port = atoi(reply->element[1]->str);
+	return true;
+}
+
+/* The answer to ROLE begins with "master" or "slave". */
+static bool
+take_role(PstRedisConnection *conn, const redisReply *reply)
+{
+	if (reply->elements > 0 && reply->element[0]->type == REDIS_REPLY_STRING &&
+		strcmp(reply->element[0]->str, "master") == 0)
+		return true;
+	pst_fault_set(&conn->fault, PST_RETRY, 0, "\"%s\", port %d, is not the master now",
+				  conn->stream.host, conn->stream.port);
+	return broken(conn, NULL);
+}
+
+static bool
+take_greeting(PstRedisConnection *conn, const redisReply *reply)
+{
+	if (reply->type == REDIS_REPLY_ERROR)
+		return refused(conn, reply);
+	conn->greetings_due--;
+	if (conn->asking && conn->greetings_due == 0)
+		return take_master(conn, reply);
+	if (reply->type == REDIS_REPLY_ARRAY)
+		return take_role(conn, reply);
+	return true;
+}
+
+static bool
 take_greetings(PstRedisConnection *conn)
 {
 	redisReply *reply;
+	bool		good;
 
 	while (conn->greetings_due > 0)
 	{
@@ -124,20 +205,20 @@ take_greetings(PstRedisConnection *conn)
 			return false;
 		if (reply == NULL)
 			return true;
-		if (reply->type == REDIS_REPLY_ERROR)
-		{
-			pst_redis_fault_of_error(&conn->fault, reply->str, reply->len);
-			snprintf(conn->fault.what, sizeof(conn->fault.what), "%s",
-					 conn->fault.verdict == PST_RETRY ?
-					 "Redis does not let us in now" : "Redis refuses the log-in");
-			freeReplyObject(reply);
-			return broken(conn, NULL);
-		}
+		good = take_greeting(conn, reply);
 		freeReplyObject(reply);
-		conn->greetings_due--;
+		if (!good)
+			return false;
 	}
 	memset(conn->greeting.data, 0, conn->greeting.maxlen);
-	conn->stage = PST_REDIS_READY;
+	if (conn->asking)
+	{
+		/* go where it said */
+		pst_redis_close(conn);
+		conn->asking = false;
+	}
+	else
+		conn->stage = PST_REDIS_READY;
 	return true;
 }
 
@@ -145,14 +226,25 @@ static bool
 begin_connecting(PstRedisConnection *conn)
 {
 	char		why[160];
+	char		host[PST_HOST_SIZE];
+	int			port = conn->master_port;
 
-	conn->fd = pst_net_connect(conn->host, conn->port, why, sizeof(why));
-	if (conn->fd < 0)
+	conn->asking = conn->sentinels && conn->master_host[0] == '\0';
+	if (conn->master_host[0] != '\0')
+		strlcpy(host, conn->master_host, sizeof(host));
+	else if (!pst_net_host(conn->asking ? conn->sentinels : conn->hosts, conn->turn,
+						   conn->asking ? 26379 : conn->port, host, &port))
+	{
+		pst_fault_set(&conn->fault, PST_MISCONFIGURED, 0, "the list of hosts cannot be read");
+		return broken(conn, NULL);
+	}
+	if (!pst_stream_begin(&conn->stream, host, port, why, sizeof(why)))
 		return broken(conn, why);
 	conn->reader = redisReaderCreate();
 	if (conn->reader == NULL)
 		return broken(conn, "out of memory");
 	conn->stage = PST_REDIS_CONNECTING;
+	conn->serial++;
 	conn->deadline = pst_net_now() + conn->connect_timeout;
 	return true;
 }
@@ -160,14 +252,15 @@ begin_connecting(PstRedisConnection *conn)
 static bool
 finish_connecting(PstRedisConnection *conn)
 {
-	int			why = pst_net_connected(conn->fd);
+	char		why[192];
+	PstStreamState state = pst_stream_step(&conn->stream, &conn->tls, why, sizeof(why));
 
-	if (why == 0)
+	if (state == PST_STREAM_OPEN)
 		greet(conn);
-	else if (why != EINPROGRESS)
+	else if (state != PST_STREAM_BUSY)
 	{
-		pst_fault_set(&conn->fault, PST_RETRY, why, "could not connect to \"%s\", port %d: %s",
-					  conn->host, conn->port, strerror(why));
+		pst_fault_set(&conn->fault, state == PST_STREAM_REFUSED ? PST_MISCONFIGURED : PST_RETRY, 0,
+					  "%s", why);
 		return broken(conn, NULL);
 	}
 	return true;
@@ -190,6 +283,9 @@ pst_redis_connect(PstRedisConnection *conn)
 		conn->deadline = deadline;
 		if (!take_greetings(conn))
 			return false;
+		/* a sentinel has answered */
+		if (conn->stage == PST_REDIS_CLOSED)
+			return pst_redis_connect(conn);
 	}
 	if (conn->stage != PST_REDIS_READY && is_late(conn))
 		return broken(conn, "could not connect in time");
@@ -220,8 +316,8 @@ write_out(PstRedisConnection *conn, bool *progress)
 {
 	while (conn->out_done < conn->out_len)
 	{
-		ssize_t		n = send(conn->fd, conn->out + conn->out_done,
-							 conn->out_len - conn->out_done, MSG_NOSIGNAL);
+		ssize_t		n = pst_stream_write(&conn->stream, conn->out + conn->out_done,
+										 conn->out_len - conn->out_done);
 
 		if (n > 0)
 		{
@@ -245,7 +341,7 @@ read_in(PstRedisConnection *conn, bool *progress)
 
 	for (int i = 0; i < READS_PER_PUMP; i++)
 	{
-		ssize_t		n = recv(conn->fd, buffer, sizeof(buffer), 0);
+		ssize_t		n = pst_stream_read(&conn->stream, buffer, sizeof(buffer));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -297,27 +393,16 @@ pst_redis_next(PstRedisConnection *conn, redisReply **reply)
 bool
 pst_redis_is_stale(PstRedisConnection *conn)
 {
-	char		byte;
-	ssize_t		n;
-
 	if (conn->stage != PST_REDIS_READY)
 		return conn->stage != PST_REDIS_CLOSED;
-	n = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	return !(n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK));
+	return !pst_stream_is_quiet(&conn->stream);
 }
 
 void
 pst_redis_wants(const PstRedisConnection *conn, PstWants *wants)
 {
-	int64		left;
-
-	if (conn->fd < 0)
+	if (conn->stage == PST_REDIS_CLOSED)
 		return;
-	left = conn->deadline - pst_net_now();
-	wants->nfds = 1;
-	wants->on[0].fd = conn->fd;
-	wants->on[0].readable = conn->stage != PST_REDIS_CONNECTING;
-	wants->on[0].writeable = conn->stage == PST_REDIS_CONNECTING ||
-		conn->out_done < conn->out_len;
-	wants->timeout_ms = (int) Max(left, 0);
+	wants->timeout_ms = (int) Max(conn->deadline - pst_net_now(), 0);
+	pst_stream_wants(&conn->stream, conn->out_done < conn->out_len, wants);
 }

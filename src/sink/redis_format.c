@@ -13,6 +13,9 @@
  *
  * so that a consumer can pick what concerns it without parsing the JSON.  The
  * entry's id is <ms of the cut>-<ordinal in the cut>, which rises strictly.
+ *
+ * Lists and channels get the data alone; a hash has the same fields as an entry,
+ * and "state", of the latest event of its instance.
  */
 #include "postgres.h"
 
@@ -63,13 +66,13 @@ append_text(StringInfo out, const char *text)
 	append_bulk(out, text, strlen(text));
 }
 
-/* The stream's key as the template has it for this event. */
+/* The key or channel as the template has it for this event. */
 static void
 append_key(StringInfo out, StringInfo scratch, const PstRedisAddress *address,
 		   const PstEvent *event)
 {
 	resetStringInfo(scratch);
-	pst_encode_address(scratch, address->stream, event);
+	pst_encode_address(scratch, address->key, event);
 	append_bulk(out, scratch->data, scratch->len);
 }
 
@@ -104,9 +107,18 @@ pst_redis_format_command(StringInfo out, int argc, const char *const *argv)
 		append_text(out, argv[i]);
 }
 
-void
-pst_redis_format_xadd(StringInfo out, StringInfo scratch,
-					  const PstRedisAddress *address, const PstEvent *event)
+static void
+append_data(StringInfo out, StringInfo scratch, const PstRedisAddress *address,
+			const PstEvent *event)
+{
+	resetStringInfo(scratch);
+	pst_encode_event(scratch, event, address->format);
+	append_bulk(out, scratch->data, scratch->len);
+}
+
+static void
+format_xadd(StringInfo out, StringInfo scratch,
+			const PstRedisAddress *address, const PstEvent *event)
 {
 	int			nfields = event->event ? 6 : 5;
 
@@ -133,9 +145,65 @@ pst_redis_format_xadd(StringInfo out, StringInfo scratch,
 		append_text(out, event->event);
 	}
 	append_literal(out, BULK("4", "data"));
-	resetStringInfo(scratch);
-	pst_encode_event(scratch, event, address->format);
-	append_bulk(out, scratch->data, scratch->len);
+	append_data(out, scratch, address, event);
+}
+
+/*
+ * A state is written unless a later one of the same log stands there already, so
+ * a repeat, a late retry or a replay never takes an instance back.  Positions are
+ * compared as texts, by length first: a number of Lua has 53 bits.  What has no
+ * effect on the state is left out; what is deleted leaves its mark.
+ */
+static const char latest_script[] =
+"if ARGV[4] == 'errored' then return 0 end "
+"local old = redis.call('HMGET', KEYS[1], 'log', 'position') "
+"local at, new = old[2], ARGV[2] "
+"if old[1] == ARGV[1] and at and (#at > #new or (#at == #new and at >= new)) then return 0 end "
+"redis.call('HSET', KEYS[1], 'log', ARGV[1], 'position', new, 'name', ARGV[3], 'type', ARGV[4], "
+"'key', ARGV[5], 'event', ARGV[6], 'state', ARGV[7], 'data', ARGV[8]) "
+"return 1";
+
+static void
+format_latest(StringInfo out, StringInfo scratch,
+			  const PstRedisAddress *address, const PstEvent *event)
+{
+	const char *tail = strchr(event->name, '-');
+
+	append_literal(out, "*12\r\n" BULK("4", "EVAL"));
+	append_text(out, latest_script);
+	append_literal(out, BULK("1", "1"));
+	append_key(out, scratch, address, event);
+	append_bulk(out, event->name, tail ? (size_t) (tail - event->name) : strlen(event->name));
+	append_number(out, event->position);
+	append_text(out, event->name);
+	append_text(out, pst_event_type_name(event->type));
+	append_text(out, event->key ? event->key : "");
+	append_text(out, event->event ? event->event : "");
+	append_text(out, event->to_state ? event->to_state : "");
+	append_data(out, scratch, address, event);
+}
+
+void
+pst_redis_format_event(StringInfo out, StringInfo scratch,
+					   const PstRedisAddress *address, const PstEvent *event)
+{
+	switch (address->mode)
+	{
+		case PST_REDIS_STREAM:
+			format_xadd(out, scratch, address, event);
+			return;
+		case PST_REDIS_HASH:
+			format_latest(out, scratch, address, event);
+			return;
+		case PST_REDIS_PUBSUB:
+			append_literal(out, "*3\r\n" BULK("7", "PUBLISH"));
+			break;
+		case PST_REDIS_LIST:
+			append_literal(out, "*3\r\n" BULK("5", "RPUSH"));
+			break;
+	}
+	append_key(out, scratch, address, event);
+	append_data(out, scratch, address, event);
 }
 
 /* XRANGE: what stands at this event's id? */

@@ -16,6 +16,7 @@ typedef enum PstRedisStep
 {
 	PST_REDIS_IDLE,				/* no shipment */
 	PST_REDIS_CONNECT,
+	PST_REDIS_CLAIMING,			/* are the streams ours? */
 	PST_REDIS_NEXT,				/* begin a chunk, or end */
 	PST_REDIS_ANSWERS,			/* to MULTI, each XADD and EXEC */
 	PST_REDIS_REFUSED,			/* some ids were: begin to find out why */
@@ -29,6 +30,7 @@ typedef struct PstRedisChunk
 	StringInfoData bytes;
 	int			first;			/* its first event in the shipment */
 	int			nevents;		/* 0: empty */
+	int			nqueued;		/* commands before EXEC */
 } PstRedisChunk;
 
 /* A stream that is read, and from where to where. */
@@ -66,6 +68,15 @@ typedef struct PstRedis
 	const PstShipment *shipment;
 	PstRedisAddress address;
 	PstRedisStep step;
+	int			turns;			/* hosts to be tried yet */
+	PstRedisStep after;			/* EXEC, when WAIT has answered */
+	int			wait_replicas;	/* so many are to have the events, or 0 */
+	int			wait_timeout;	/* ms */
+	StringInfoData owner;		/* what a claim of ours says */
+	StringInfoData claimed;		/* streams that are ours by this connection, each ended by NUL */
+	StringInfoData claiming;	/* those that are asked for */
+	int			claim_at;		/* the one whose answer is next */
+	int			claimed_by;		/* the connection's serial number */
 	PstRedisChunk chunks[2];
 	int			current;		/* the chunk that is in flight */
 	int			formatted;		/* events of the shipment formatted so far */
@@ -84,6 +95,13 @@ typedef struct PstRedis
 	int			duplicates;
 	PstFault	fault;
 } PstRedis;
+
+/* in redis.c: where a shipment's events go */
+extern void pst_redis_read_address(PstRedis *redis, const PstShipment *shipment);
+
+/* in redis_claim.c: false if there is nothing to ask */
+extern bool pst_redis_begin_claims(PstRedis *redis);
+extern void pst_redis_take_claim(PstRedis *redis, const redisReply *reply);
 
 /* in redis_answer.c */
 extern void pst_redis_begin_answers(PstRedis *redis);

@@ -69,7 +69,7 @@ pst_sink_init(void)
 {
 	const PstSinkOps *const built_in[] = {
 		&pst_clickhouse_sink, &pst_rabbitmq_sink, &pst_redis_sink,
-		&pst_http_sink
+		&pst_http_sink, &pst_postgres_sink
 	};
 
 	for (int i = 0; i < (int) lengthof(built_in); i++)

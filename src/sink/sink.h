@@ -138,6 +138,14 @@ typedef struct PstSinkOps
 	bool		names_shipments;	/* its names are per shipment: range and hash are made
 									 * durable before the first byte */
 	bool		has_columns;	/* it takes events field by field: a route has no format */
+	/*
+	 * What a route with these options does is done by the worker itself, in the
+	 * transaction that acknowledges it (see worker/embedded.c): nothing is
+	 * opened or sent.  NULL: never.
+	 */
+	bool		(*embedded) (const PstOption *route);
+	/* what a route lacks or has too much of, as an error's primary message, or NULL; may be NULL */
+	const char *(*check_route) (const PstOption *route);
 	int			max_rows;		/* the most events of a shipment */
 	int			max_bytes;		/* about the most bytes of a shipment */
 
@@ -254,10 +262,11 @@ extern PGDLLEXPORT void pst_check_option(const PstSinkOps *ops, PstOptionPlace p
  */
 extern PGDLLEXPORT void pst_check_options(const char *kind, Datum options, Oid catalog);
 
-/* in clickhouse.c, rabbitmq.c, redis.c, webhook.c */
+/* in clickhouse.c, rabbitmq.c, redis.c, webhook.c, postgres.c */
 extern const PstSinkOps pst_clickhouse_sink;
 extern const PstSinkOps pst_rabbitmq_sink;
 extern const PstSinkOps pst_redis_sink;
 extern const PstSinkOps pst_http_sink;
+extern const PstSinkOps pst_postgres_sink;
 
 #endif							/* PST_SINK_H */

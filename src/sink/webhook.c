@@ -22,8 +22,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* Refusals without a single event taken, after which it is not the events. */
-#define MANY_REFUSALS 16
 /* Buffers that one large shipment has blown up are not kept above this. */
 #define KEEP_BODY (8 * 1024 * 1024)
 
@@ -36,8 +34,8 @@ static const PstOptionDef http_options[] = {
 	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"cert_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"key_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"max_rows", PST_OPTION_SERVER, PST_OPTION_INT, "500", 1, 100000, NULL},
-	{"max_bytes", PST_OPTION_SERVER, PST_OPTION_INT, "1048576", 1024, 67108864, NULL},
+	{"max_rows", PST_OPTION_SERVER, PST_OPTION_INT, "500", 1, 500, NULL},
+	{"max_bytes", PST_OPTION_SERVER, PST_OPTION_INT, "1048576", 1024, 1048576, NULL},
 	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"password", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"token", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
@@ -80,7 +78,8 @@ read_secret(PstWebhook *hook, const PstSinkSettings *settings)
 	if (strncmp(text, mark, skip) != 0)
 		return;
 	key = palloc(pg_b64_dec_len(length - skip) + 1);
-	length = pg_b64_decode(text + skip, length - skip, key, pg_b64_dec_len(length - skip));
+	/* void *: to PostgreSQL these are bytes since 18, and characters before */
+	length = pg_b64_decode(text + skip, length - skip, (void *) key, pg_b64_dec_len(length - skip));
 	if (length <= 0)
 		hook->open_error = "the secret begins with \"whsec_\" and what follows is not base64";
 	key[Max(length, 0)] = '\0';
@@ -169,47 +168,18 @@ webhook_close(PstSink *base)
 
 /* ----- a shipment ----- */
 
-/* Every event that has no verdict yet gets this one. */
-static void
-settle(PstWebhook *hook, PstVerdict verdict)
-{
-	for (int i = 0; i < hook->shipment->nevents; i++)
-		if (hook->verdicts[i] == PST_VERDICT_NONE)
-			hook->verdicts[i] = verdict;
-	hook->done = true;
-}
-
-/*
- * The end of the shipment, with a fault.  What would hold up the whole route is
- * told only when nothing was taken: what was taken is then settled first.
- */
-static void
-give_up(PstWebhook *hook, const PstFault *fault)
-{
-	hook->fault = *fault;
-	if (fault->verdict == PST_MISCONFIGURED && hook->ndelivered + hook->nrefusals > 0)
-		hook->fault.verdict = PST_RETRY;
-	settle(hook, hook->fault.verdict);
-}
-
 /* The next request, or the end. */
 static void
 go_on(PstWebhook *hook)
 {
+	int			until = pst_pieces_next(&hook->pieces);
 	PstFault	fault;
 	char		errbuf[sizeof(fault.what)];
 
-	if (hook->from == hook->shipment->nevents)
-	{
-		hook->done = true;
-		return;
-	}
-	if (hook->nends == 0)
-		hook->ends[hook->nends++] = hook->batched ? hook->shipment->nevents : hook->from + 1;
-	if (pst_webhook_begin(hook, hook->ends[hook->nends - 1], errbuf, sizeof(errbuf)))
+	if (hook->pieces.done || pst_webhook_begin(hook, until, errbuf, sizeof(errbuf)))
 		return;
 	pst_fault_set(&fault, PST_RETRY, 0, "%s", errbuf);
-	give_up(hook, &fault);
+	pst_pieces_give_up(&hook->pieces, &fault);
 }
 
 static void
@@ -230,81 +200,37 @@ webhook_send(PstSink *base, const PstShipment *shipment)
 	before = MemoryContextSwitchTo(hook->scratch);
 	hook->shipment = shipment;
 	hook->batched = strcmp(pst_option_or_default(&pst_http_sink, shipment->options, "mode"), "batched") == 0;
-	hook->done = false;
-	hook->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
-	hook->refusals = NULL;
-	hook->nrefusals = hook->ndelivered = 0;
-	hook->from = hook->nends = 0;
-	memset(&hook->fault, 0, sizeof(hook->fault));
+	pst_pieces_begin(&hook->pieces, shipment->nevents, hook->batched ? shipment->nevents : 1);
 	if (hook->open_error != NULL)
 	{
 		pst_fault_set(&fault, PST_MISCONFIGURED, 0, "%s", hook->open_error);
-		give_up(hook, &fault);
+		pst_pieces_give_up(&hook->pieces, &fault);
 	}
 	else
 		go_on(hook);
 	MemoryContextSwitchTo(before);
 }
 
-/* The piece under way has its verdict. */
-static void
-finish_piece(PstWebhook *hook, PstVerdict verdict)
-{
-	int			until = hook->ends[--hook->nends];
-
-	while (hook->from < until)
-		hook->verdicts[hook->from++] = verdict;
-}
-
-/* This one event is to blame; false if it turns out that it is not the events. */
-static bool
-refuse(PstWebhook *hook, const PstFault *fault)
-{
-	Size		size = sizeof(PstWebhookRefusal) * (hook->nrefusals + 1);
-
-	if (hook->ndelivered == 0 && hook->nrefusals + 1 >= MANY_REFUSALS)
-	{
-		memset(hook->verdicts, 0, sizeof(PstVerdict) * hook->shipment->nevents);
-		hook->nrefusals = 0;
-		hook->fault = *fault;
-		hook->fault.verdict = PST_MISCONFIGURED;
-		settle(hook, PST_MISCONFIGURED);
-		return false;
-	}
-	hook->refusals = hook->refusals ? repalloc(hook->refusals, size) : palloc(size);
-	hook->refusals[hook->nrefusals].event = hook->from;
-	hook->refusals[hook->nrefusals++].fault = *fault;
-	finish_piece(hook, PST_REJECTED);
-	return true;
-}
-
 static void
 on_answer(PstWebhook *hook, const PstHttpAnswer *answer)
 {
-	int			count = hook->ends[hook->nends - 1] - hook->from;
 	PstFault	fault;
 
 	switch (pst_webhook_classify(hook, answer, &fault))
 	{
 		case PST_WEBHOOK_FINE:
-			hook->ndelivered += count;
-			finish_piece(hook, PST_DELIVERED);
+			pst_pieces_passed(&hook->pieces);
 			break;
 		case PST_WEBHOOK_REFUSED:
-			if (count > 1)
-			{
-				hook->ends[hook->nends] = hook->from + count / 2;
-				hook->nends++;
-			}
-			else if (!refuse(hook, &fault))
-				return;
+			pst_pieces_refused(&hook->pieces, &fault);
 			break;
 		case PST_WEBHOOK_RETRY:
 		case PST_WEBHOOK_CONFIG:
-			give_up(hook, &fault);
-			return;
+			pst_pieces_give_up(&hook->pieces, &fault);
+			break;
 	}
-	go_on(hook);
+	if (!hook->pieces.done)
+		go_on(hook);
 }
 
 static PstSinkProgress
@@ -314,10 +240,10 @@ webhook_poll(PstSink *base)
 	MemoryContext before = MemoryContextSwitchTo(hook->scratch);
 	PstHttpAnswer answer;
 
-	if (!hook->done && pst_http_step(hook->http, &answer))
+	if (!hook->pieces.done && pst_http_step(hook->http, &answer))
 		on_answer(hook, &answer);
 	MemoryContextSwitchTo(before);
-	return hook->done ? PST_SINK_DONE : PST_SINK_BUSY;
+	return hook->pieces.done ? PST_SINK_DONE : PST_SINK_BUSY;
 }
 
 static void
@@ -325,7 +251,7 @@ webhook_wants(const PstSink *base, PstWants *wants)
 {
 	const PstWebhook *hook = (const PstWebhook *) base;
 
-	if (base->sending && !hook->done)
+	if (base->sending && !hook->pieces.done)
 		pst_http_wants(hook->http, wants);
 	else if (base->sending)
 		wants->timeout_ms = 0;	/* it ended within send() */
@@ -334,24 +260,19 @@ webhook_wants(const PstSink *base, PstWants *wants)
 static PstVerdict
 webhook_verdict(const PstSink *base, int nth)
 {
-	return ((const PstWebhook *) base)->verdicts[nth];
+	return ((const PstWebhook *) base)->pieces.verdicts[nth];
 }
 
 static const PstFault *
 webhook_event_fault(const PstSink *base, int nth)
 {
-	const PstWebhook *hook = (const PstWebhook *) base;
-
-	for (int i = 0; i < hook->nrefusals; i++)
-		if (hook->refusals[i].event == nth)
-			return &hook->refusals[i].fault;
-	return NULL;
+	return pst_pieces_fault(&((const PstWebhook *) base)->pieces, nth);
 }
 
 static const PstFault *
 webhook_fault(const PstSink *base)
 {
-	return &((const PstWebhook *) base)->fault;
+	return &((const PstWebhook *) base)->pieces.fault;
 }
 
 /* Whether a repeat found itself there already is the receiver's to know. */

@@ -13,9 +13,7 @@
 
 #include "lib/stringinfo.h"
 #include "sink/http.h"
-#include "sink/sink.h"
-
-#define PST_WEBHOOK_MAX_SPLITS 32	/* a bisection of 2^31 events needs fewer */
+#include "sink/pieces.h"
 
 typedef enum PstWebhookClass
 {
@@ -24,13 +22,6 @@ typedef enum PstWebhookClass
 	PST_WEBHOOK_RETRY,
 	PST_WEBHOOK_CONFIG			/* would refuse any */
 } PstWebhookClass;
-
-/* An event that was refused, and why. */
-typedef struct PstWebhookRefusal
-{
-	int			event;
-	PstFault	fault;
-} PstWebhookRefusal;
 
 typedef struct PstWebhook
 {
@@ -48,19 +39,11 @@ typedef struct PstWebhook
 	/* the shipment under way */
 	const PstShipment *shipment;
 	bool		batched;
-	bool		done;
-	PstVerdict *verdicts;		/* per event */
-	PstWebhookRefusal *refusals;
-	int			nrefusals;
-	int			ndelivered;
-	PstFault	fault;
-	int			from;			/* the first event of the request under way */
-	int			ends[PST_WEBHOOK_MAX_SPLITS];	/* where it ends, and above that the pieces split before */
-	int			nends;
+	PstPieces	pieces;
 } PstWebhook;
 
 /*
- * In webhook_request.c: begin a request with the events from hook->from to
+ * In webhook_request.c: begin a request with the events from pieces.from to
  * `until`, which is behind the last.  False, with a reason in errbuf, if it
  * cannot begin.
  */

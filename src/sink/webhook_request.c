@@ -36,9 +36,9 @@ make_body(PstWebhook *hook, int until)
 	resetStringInfo(&hook->body);
 	if (hook->batched)
 		appendStringInfoChar(&hook->body, '[');
-	for (int i = hook->from; i < until; i++)
+	for (int i = hook->pieces.from; i < until; i++)
 	{
-		if (i > hook->from)
+		if (i > hook->pieces.from)
 			appendStringInfoChar(&hook->body, ',');
 		pst_encode_event(&hook->body, &shipment->events[i], shipment->format);
 	}
@@ -141,7 +141,7 @@ add_authorization(PstWebhook *hook)
 		appendStringInfoString(&hook->text, "Basic ");
 		room = pg_b64_enc_len(pair.len);
 		enlargeStringInfo(&hook->text, room);
-		room = pg_b64_encode(pair.data, pair.len, hook->text.data + hook->text.len, room);
+		room = pg_b64_encode((const void *) pair.data, pair.len, hook->text.data + hook->text.len, room);
 		hook->text.len += room;
 		hook->text.data[hook->text.len] = '\0';
 	}
@@ -203,7 +203,7 @@ add_signature(PstWebhook *hook, const char *id)
 	appendStringInfo(&hook->text, "%s.%s.", id, stamp);
 	if (!sign(hook, hook->text.data, digest))
 		return false;
-	length = pg_b64_encode((const char *) digest, sizeof(digest), encoded, sizeof(encoded) - 1);
+	length = pg_b64_encode((const void *) digest, sizeof(digest), encoded, sizeof(encoded) - 1);
 	encoded[length] = '\0';
 	resetStringInfo(&hook->text);
 	appendStringInfo(&hook->text, "v1,%s", encoded);
@@ -218,17 +218,17 @@ add_signature(PstWebhook *hook, const char *id)
 static char *
 request_id(const PstWebhook *hook, int until)
 {
-	const PstEvent *first = &hook->shipment->events[hook->from];
+	const PstEvent *first = &hook->shipment->events[hook->pieces.from];
 
 	if (hook->batched)
-		return psprintf("%s+%d", first->name, until - hook->from);
+		return psprintf("%s+%d", first->name, until - hook->pieces.from);
 	return pstrdup(first->name);
 }
 
 static bool
 make_headers(PstWebhook *hook, int until)
 {
-	const PstEvent *event = &hook->shipment->events[hook->from];
+	const PstEvent *event = &hook->shipment->events[hook->pieces.from];
 	bool		enveloped = is_enveloped(hook->shipment);
 	const char *type = !enveloped ? "application/json" :
 		hook->batched ? "application/cloudevents-batch+json" : "application/cloudevents+json";

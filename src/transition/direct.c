@@ -10,8 +10,8 @@
  * row and args lock first in any case: what they see must be what holds when the
  * row is ours.
  *
- * An id that is drawn before the write is in order nevertheless: whoever writes
- * the next version has seen ours committed before drawing.
+ * Events' ids are drawn once the row is written, when nobody else can come
+ * between.
  */
 #include "postgres.h"
 
@@ -26,6 +26,8 @@
 #include "miscadmin.h"
 #include "transition/direct.h"
 #include "transition/trigger.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -98,7 +100,7 @@ lock_row(Write *write)
 
 	write->locked = true;
 	switch (table_tuple_lock(write->rel, &tid, write->snapshot, write->slot, write->cid,
-							 LockTupleNoKeyExclusive, LockWaitBlock,
+							 write->target->lock_mode, LockWaitBlock,
 							 serial ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure))
 	{
 		case TM_Ok:
@@ -191,7 +193,7 @@ write_row(Write *write, HeapTuple new)
 	TM_FailureData failure;
 	TM_Result	result;
 
-	ExecStoreHeapTuple(new, slot, false);
+	ExecStoreHeapTuple(new, slot, false);	/* never the version on the page: it changes */
 	slot->tts_tableOid = RelationGetRelid(write->rel);
 	check_constraints(write, slot);
 	result = table_tuple_update(write->rel, &write->slot->tts_tid, slot, write->cid, write->snapshot,
@@ -244,8 +246,13 @@ move_row(Write *write)
 
 		memset(&write->decision, 0, sizeof(PstDecision));
 		new = pst_decide_firing(firing->fsm, firing, old, old, &write->decision);
+		if (new == old)
+			new = heap_copytuple(old);
 		if (new && write_row(write, new))
 		{
+			/* only now: who is refused meanwhile, and logs that, has locked the version before */
+			pst_draw_hop_ids(&write->decision);
+			firing->outcome.event_id = write->decision.hops[0].event_id;
 			record(write, new);
 			return;
 		}
@@ -296,6 +303,16 @@ fire_once(Write *write, Datum *key)
 	return ours;
 }
 
+static void
+check_rights(Relation rel, PstTarget *target)
+{
+	AclResult	acl = pst_may_use_schema(RelationGetNamespace(rel));
+
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_SCHEMA, get_namespace_name(RelationGetNamespace(rel)));
+	pst_check_update_rights(rel, target->selected, target->updated);
+}
+
 bool
 pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 {
@@ -303,7 +320,7 @@ pst_fire_direct(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 
 	if (!may_write(firing))
 		return false;
-	pst_check_update_rights(rel, target->selected, target->updated);
+	check_rights(rel, target);
 	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 
 	if (!fire_once(&write, key))

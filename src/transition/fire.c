@@ -27,6 +27,7 @@
 #include "transition/direct.h"
 #include "transition/fire.h"
 #include "transition/idempotency.h"
+#include "transition/instance.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -142,12 +143,28 @@ refuse_missing(PstFiring *firing)
 	MemoryContextSwitchTo(old);
 }
 
+/* The row was written, and no trigger saw it. */
+static void
+refuse_unguarded(PstFiring *firing)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the triggers of FSM table \"%s\" do not fire", firing->fsm->name),
+			 errdetail("They are disabled or missing, or session_replication_role is \"replica\"."),
+			 errhint("The column enforced of the view persistomata.fsm shows it.")));
+}
+
 static void
 run_update(PstFiring *firing, Relation rel, Datum *key)
 {
+	uint64		written;
+
 	SPI_connect();
 	SPI_execute_plan(fire_plan(firing->fsm, rel), key, NULL, false, 0);
+	written = SPI_processed;
 	SPI_finish();
+	if (written > 0 && !firing->taken)
+		refuse_unguarded(firing);
 }
 
 static void
@@ -158,15 +175,19 @@ fire_by_update(PstFiring *firing, Relation rel, Datum *key)
 	PG_TRY();
 	{
 		run_update(firing, rel, key);
-		/* gone while we waited, and perhaps there again: a newer snapshot tells */
-		if (!firing->taken && !IsolationUsesXactSnapshot())
-			run_update(firing, rel, key);
 	}
 	PG_FINALLY();
 	{
 		firings = firing->outer;
 	}
 	PG_END_TRY();
+}
+
+static void
+fire_at_row(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
+{
+	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
+		fire_by_update(firing, rel, key);
 }
 
 void
@@ -180,8 +201,10 @@ pst_fire(PstFiring *firing)
 	firing->taken = false;
 	firing->outcome.event = firing->signal.event;
 	target = pst_target(firing->fsm, rel);
-	if (target == NULL || !pst_fire_direct(firing, rel, target, key))
-		fire_by_update(firing, rel, key);
+	fire_at_row(firing, rel, target, key);
+	/* gone while we waited, and perhaps there again: a newer snapshot tells */
+	if (!firing->taken && !IsolationUsesXactSnapshot())
+		fire_at_row(firing, rel, target, key);
 	/* the instance may have ended with the event that the key was used for */
 	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
 		refuse_missing(firing);
@@ -256,7 +279,7 @@ optional_text(FunctionCallInfo fcinfo, int n)
 char *
 pst_normal_key(PstFsm *fsm, const char *key)
 {
-	return pst_key_text(fsm, pst_key_datums(fsm, key));
+	return pst_instance_key(fsm, pst_key_datums(fsm, key));
 }
 
 /* The arguments that fire() and try_fire() share. */
@@ -270,7 +293,7 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 						get_func_name(fcinfo->flinfo->fn_oid))));
 	firing->fsm = pst_fsm_open(PG_GETARG_OID(0), RowExclusiveLock, rel);
 	firing->key_parts = pst_key_datums(firing->fsm, key);
-	firing->key = pst_key_text(firing->fsm, firing->key_parts);
+	firing->key = pst_instance_key(firing->fsm, firing->key_parts);
 	firing->signal.event = optional_text(fcinfo, 2);
 	firing->args_null = PG_ARGISNULL(3);
 	firing->args = firing->args_null ? (Datum) 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(3));

@@ -74,6 +74,47 @@ pst_instance_read(PstFsm *fsm, Relation rel, const char *key)
 	return result;
 }
 
+/* "SELECT key FROM t WHERE key = $1" */
+static char *
+key_query(const PstFsm *fsm, Oid *types)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < fsm->nkeys; i++)
+		appendStringInfo(&sql, "%s%s", i ? ", " : "SELECT ",
+						 quote_identifier(NameStr(TupleDescAttr(fsm->desc, fsm->keys[i] - 1)->attname)));
+	appendStringInfo(&sql, " FROM %s WHERE %s",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(fsm->root)),
+												get_rel_name(fsm->root)),
+					 pst_key_condition(fsm, types));
+	return sql.data;
+}
+
+char *
+pst_instance_key(PstFsm *fsm, Datum *parts)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Oid		   *types = palloc(sizeof(Oid) * fsm->nkeys);
+	char	   *result = NULL;
+
+	if (!fsm->key_is_loose)
+		return pst_key_text(fsm, parts);
+	SPI_connect();
+	SPI_execute_with_args(key_query(fsm, types), fsm->nkeys, types, parts, NULL, false, 1);
+	if (SPI_processed > 0)
+	{
+		Datum	   *found = palloc(sizeof(Datum) * fsm->nkeys);
+		bool		isnull;
+
+		for (int i = 0; i < fsm->nkeys; i++)
+			found[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+		result = MemoryContextStrdup(cxt, pst_key_text(fsm, found));
+	}
+	SPI_finish();
+	return result ? result : pst_key_text(fsm, parts);
+}
+
 void
 pst_check_right_to_read(Relation rel)
 {

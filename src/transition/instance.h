@@ -19,6 +19,12 @@ extern HeapTuple pst_instance_tuple(const PstFsm *fsm, uint64 row);
 /* One instance in the current memory context, or NULL. */
 extern HeapTuple pst_instance_read(PstFsm *fsm, Relation rel, const char *key);
 
+/*
+ * A key as its row prints it: equal values of some types, as 1.5 and 1.50, are
+ * written differently.  Without a row, as it is given.
+ */
+extern char *pst_instance_key(PstFsm *fsm, Datum *parts);
+
 /* Throws unless the caller may see all of the table: then it may see its log. */
 extern void pst_check_right_to_read(Relation rel);
 

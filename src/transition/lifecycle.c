@@ -93,8 +93,9 @@ pst_detach(PG_FUNCTION_ARGS)
 }
 
 /*
- * What can run the machine's code runs as the table's owner and in a restricted
- * operation, as an index's expressions do: others alter tables too.
+ * Called as the extension's owner.  What can run the machine's code runs as the
+ * table's owner and in a restricted operation, as an index's expressions do:
+ * others alter tables too.
  */
 static void
 follow_table(Relation rel)
@@ -130,8 +131,7 @@ pst_table_altered(PG_FUNCTION_ARGS)
 
 	if (rel == NULL)
 		PG_RETURN_VOID();
-	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE) &&
-		pst_owns_table(RelationGetRelid(rel)))
+	if (rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		follow_table(rel);
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();

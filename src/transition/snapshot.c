@@ -37,7 +37,7 @@ owner_of_route(int route)
 
 	pst_become_owner(&save);
 	SPI_connect();
-	SPI_execute_with_args("SELECT owner::pg_catalog.oid FROM persistomata.route WHERE id OPERATOR(pg_catalog.=) $1",
+	SPI_execute_with_args("SELECT persistomata.role_of(owner) FROM persistomata.route WHERE id OPERATOR(pg_catalog.=) $1",
 						  1, types, values, NULL, false, 1);
 	if (SPI_processed > 0)
 		owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

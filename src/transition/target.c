@@ -200,10 +200,12 @@ choose_index(const PstFsm *fsm, Relation rel, PstTarget *target)
 /* ---- the target ---- */
 
 static void
-note_columns(const PstFsm *fsm, PstTarget *target)
+note_columns(const PstFsm *fsm, Relation rel, PstTarget *target)
 {
 	int			state = fsm->state_att - FirstLowInvalidHeapAttributeNumber;
 
+	target->lock_mode = bms_is_member(state, RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_KEY)) ?
+		LockTupleExclusive : LockTupleNoKeyExclusive;
 	target->updated = bms_make_singleton(state);
 	target->selected = bms_make_singleton(state);
 	for (int i = 0; i < fsm->nkeys; i++)
@@ -220,7 +222,7 @@ work_out(PstFsm *fsm, Relation rel)
 	if (fsm->relid == fsm->root && is_plain(rel) && only_our_triggers(fsm, rel, target))
 	{
 		choose_index(fsm, rel, target);
-		note_columns(fsm, target);
+		note_columns(fsm, rel, target);
 	}
 	fsm->target = target;
 	MemoryContextSwitchTo(old);

@@ -10,6 +10,7 @@
 
 #include "access/skey.h"
 #include "fsm/fsm.h"
+#include "nodes/lockoptions.h"
 #include "utils/rel.h"
 
 typedef struct PstTarget
@@ -17,6 +18,7 @@ typedef struct PstTarget
 	Oid			index;			/* unique, on the key; InvalidOid: an UPDATE it must be */
 	ScanKeyData *scan_keys;		/* by column of the index, without values */
 	int		   *key_parts;		/* which part of the key each is for */
+	LockTupleMode lock_mode;	/* that the UPDATE would take */
 	bool		references;		/* has foreign keys to other tables */
 	Bitmapset  *selected;		/* columns that the UPDATE would read, */
 	Bitmapset  *updated;		/* and write: for rights; offset as in pg_attribute */

@@ -396,15 +396,30 @@ settle_error(TimerShot *shot, const ErrorData *error)
 	return TIMER_FIRED;
 }
 
-/* A delayed event that is refused is an error; a time event's guard just does not hold. */
+static char *
+refusal_text(const PstFiring *firing)
+{
+	return psprintf("%s: %s", unpack_sql_state(firing->refusal.sqlstate), firing->refusal.message);
+}
+
+/*
+ * A delayed event that is refused is an error; a time event's guard just does
+ * not hold.  An instance that is not there would have taken its timers along:
+ * the owner cannot see it.
+ */
 static void
 settle_fired(TimerShot *shot)
 {
 	PstFiring  *firing = &shot->firing;
 
-	if (shot->timer->state == NULL && firing->row && firing->refusal.sqlstate && !firing->soft)
-		log_errored(shot, psprintf("%s: %s", unpack_sql_state(firing->refusal.sqlstate),
-								   firing->refusal.message));
+	if (!firing->taken)
+	{
+		log_errored(shot, refusal_text(firing));
+		settle_failed(shot->timer, refusal_text(firing));
+		return;
+	}
+	if (shot->timer->state == NULL && firing->refusal.sqlstate && !firing->soft)
+		log_errored(shot, refusal_text(firing));
 	settle(shot->timer);
 }
 

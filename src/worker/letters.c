@@ -223,6 +223,25 @@ pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run)
 	parcel->batch.nevents = parcel->shipment.nevents = kept;
 }
 
+/* Those taken are gone, those refused again say why; in SPI. */
+void
+pst_letters_write(const PstSink *sink, const PstParcel *parcel)
+{
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
+		PstVerdict	verdict = pst_sink_verdict(sink, i);
+
+		if (verdict == PST_DELIVERED)
+			pst_query_write(&delete_query, args, NULL);
+		else if (verdict == PST_REJECTED)
+		{
+			args[1] = CStringGetTextDatum(pst_reason(sink, i));
+			pst_query_write(&refused_query, args, NULL);
+		}
+	}
+}
+
 void
 pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 {
@@ -233,28 +252,18 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 	pst_work_begin("settling dead letters");
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	for (int i = 0; i < parcel->shipment.nevents; i++)
-	{
-		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
-
-		switch (pst_sink_verdict(sink, i))
-		{
-			case PST_DELIVERED:
-				pst_query_write(&delete_query, args, NULL);
-				outlet->cursor.counts.sent++;
-				break;
-			case PST_REJECTED:
-				args[1] = CStringGetTextDatum(pst_reason(sink, i));
-				pst_query_write(&refused_query, args, NULL);
-				break;
-			default:
-				remaining++;
-		}
-	}
+	pst_letters_write(sink, parcel);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
 
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		PstVerdict	verdict = pst_sink_verdict(sink, i);
+
+		outlet->cursor.counts.sent += verdict == PST_DELIVERED;
+		remaining += verdict != PST_DELIVERED && verdict != PST_REJECTED;
+	}
 	outlet->letters = true;		/* there may be more: the next look tells */
 	outlet->retry_at = 0;
 	if (remaining == 0)
@@ -262,10 +271,10 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 	if (remaining > 0)
 	{
 		const PstFault *fault = sink->ops->fault(sink);
+		int			backoff_ms = pst_backoff_ms(++outlet->failures);
+		int			asked_ms = fault ? fault->retry_after : 0;
 
-		outlet->failures++;
-		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   Max(pst_backoff_ms(outlet->failures), fault ? fault->retry_after : 0));
+		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, asked_ms));
 		pst_stat_fault(outlet->stat, PST_ROUTE_RETRYING, pst_reason(sink, -1), outlet->retry_at);
 	}
 	else

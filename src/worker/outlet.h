@@ -66,6 +66,7 @@ typedef struct PstParcel
 	char		name[128];
 	PstRouteSettings *settings;
 	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
+	bool		long_ago;		/* or if so, long ago */
 	int64	   *letters;		/* these dead letters, not a stretch of the log; or NULL */
 	PstEvent   *refused;		/* what the route's own code raised an error for, */
 	char	  **reasons;		/* and which; not yet among the dead letters */
@@ -117,6 +118,7 @@ extern void pst_connections_reset(PstSinkWorker *worker);
 /* in parcel.c */
 extern bool pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_parcel_drop(PstParcel *parcel);
+extern void pst_parcel_doubt(PstParcel *parcel);
 extern void pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_parcel_advance(PstSinkWorker *worker);
 
@@ -127,6 +129,7 @@ extern bool pst_parcel_prepare(PstParcel *parcel);
 extern bool pst_letters_wait(int route);
 extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run);
+extern void pst_letters_write(const PstSink *sink, const PstParcel *parcel);
 extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
 
 /* in reconcile.c */
@@ -138,6 +141,10 @@ extern bool pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on);
 
 /* in settle.c */
 extern char *pst_reason(const PstSink *sink, int nth);	/* -1: of the shipment */
+extern void pst_write_refused(const PstSink *sink, const PstParcel *parcel);
+extern void pst_write_cursor(PstOutlet *outlet);
+extern void pst_note_latencies(const PstSinkWorker *worker, const PstParcel *parcel, int nevents);
+extern TimestampTz pst_fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink);
 extern void pst_settle(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel);
 
@@ -145,5 +152,9 @@ extern void pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_hold(PstOutlet *outlet, PstRouteState state, const char *why);
 extern void pst_acknowledge(PstSinkWorker *worker);
 extern int	pst_acknowledge_in_ms(const PstSinkWorker *worker);
+
+/* in embedded.c */
+extern bool pst_is_embedded(const PstSinkWorker *worker, const PstParcel *parcel);
+extern void pst_embedded_run(PstSinkWorker *worker, PstParcel *parcel);
 
 #endif							/* PST_OUTLET_H */

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "event/log.h"
 #include "executor/spi.h"
 #include "route/ack.h"
@@ -188,15 +189,47 @@ name_shipment(PstSinkWorker *worker, PstParcel *parcel)
 		parcel->batch.events[i].stream_ms += outlet->cursor.shift_ms;
 }
 
+/*
+ * Would a promise stand if any of it had been sent lately?  It was durable here
+ * before the first byte left.  Not so on a primary whose promises we may not
+ * have: that one knew only events of older timelines.
+ */
+static bool
+would_be_promised(const PstSinkWorker *worker, const PstParcel *parcel)
+{
+	int			timeline = (int) GetWALInsertionTimeLine();
+
+	if (!worker->ops->names_shipments)
+		return false;
+	for (int i = 0; i < parcel->batch.nevents; i++)
+		if (parcel->batch.events[i].timeline != timeline)
+			return false;
+	return true;
+}
+
 /* Was any of it perhaps sent before, by us or by an earlier worker? */
 static void
-find_doubt(PstOutlet *outlet, PstParcel *parcel)
+find_doubt(const PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 {
 	parcel->in_doubt_since = 0;
+	parcel->long_ago = false;
 	if (outlet->cursor.intent && parcel->batch.from_position == outlet->cursor.next_position)
 		parcel->in_doubt_since = outlet->cursor.intent_at;
 	else if (parcel->batch.from_position <= outlet->doubted)
-		parcel->in_doubt_since = outlet->doubted_since;
+	{
+		/* what may be there is looked for, but nothing is still on its way */
+		parcel->long_ago = would_be_promised(worker, parcel);
+		parcel->in_doubt_since = outlet->doubted_since - (parcel->long_ago ? USECS_PER_DAY : 0);
+	}
+}
+
+/* It was sent just now, and may have landed. */
+void
+pst_parcel_doubt(PstParcel *parcel)
+{
+	if (parcel->in_doubt_since == 0 || parcel->long_ago)
+		parcel->in_doubt_since = GetCurrentTimestamp();
+	parcel->long_ago = false;
 }
 
 bool
@@ -230,7 +263,7 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 	if (!parcel->letters)
 	{
 		name_shipment(worker, parcel);
-		find_doubt(outlet, parcel);
+		find_doubt(worker, outlet, parcel);
 	}
 	if (!pst_parcel_prepare(parcel))
 	{

@@ -112,7 +112,7 @@ static PstQuery oldest_kept_query = {
 };
 
 static PstQuery route_query = {
-	"SELECT id, owner::pg_catalog.oid, enabled FROM persistomata.route WHERE name OPERATOR(pg_catalog.=) $1",
+	"SELECT id, persistomata.role_of(owner), enabled FROM persistomata.route WHERE name OPERATOR(pg_catalog.=) $1",
 	1, {TEXTOID}, NULL
 };
 

@@ -60,8 +60,8 @@ count_verdicts(const PstSink *sink, const PstParcel *parcel)
 /* ---- acknowledgements ---- */
 
 /* In SPI. */
-static void
-write_cursor(PstOutlet *outlet)
+void
+pst_write_cursor(PstOutlet *outlet)
 {
 	PstAck		ack = {
 		.route = outlet->route->id,
@@ -97,7 +97,7 @@ pst_acknowledge(PstSinkWorker *worker)
 
 		/* a promise that stands tells of all before it */
 		if (outlet->acked_position != outlet->cursor.next_position && !outlet->cursor.intent)
-			write_cursor(outlet);
+			pst_write_cursor(outlet);
 	}
 	PopActiveSnapshot();
 	SPI_finish();
@@ -135,14 +135,14 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
  * long before; it was committed before its cut, and not before the first commit
  * that the cut was made for.
  */
-static void
-note_latencies(PstSinkWorker *worker, PstParcel *parcel)
+void
+pst_note_latencies(const PstSinkWorker *worker, const PstParcel *parcel, int nevents)
 {
 	int64		now = GetCurrentTimestamp() + UNIX_EPOCH_US;
 	int64		stream_ms = 0;
 	int64		earliest = 0;
 
-	for (int i = 0; i < parcel->shipment.nevents; i++)
+	for (int i = 0; i < nevents; i++)
 	{
 		const PstEvent *event = &parcel->batch.events[i];
 
@@ -172,7 +172,7 @@ pst_reason(const PstSink *sink, int nth)
 }
 
 static void
-write_letter(PstParcel *parcel, PstEvent *event, StringInfo json, const char *reason)
+write_letter(const PstParcel *parcel, const PstEvent *event, StringInfo json, const char *reason)
 {
 	resetStringInfo(json);
 	pst_encode_json(json, event);
@@ -180,27 +180,33 @@ write_letter(PstParcel *parcel, PstEvent *event, StringInfo json, const char *re
 }
 
 /*
- * One transaction: the refused events, and that the shipment is settled.  The
- * sink is NULL if it was not asked.
+ * What the sink and what the route's own code refused becomes dead letters; in
+ * SPI.  The sink is NULL if it was not asked.
  */
-static void
-write_dead_letters(const PstSink *sink, PstParcel *parcel)
+void
+pst_write_refused(const PstSink *sink, const PstParcel *parcel)
 {
 	StringInfoData json;
 
-	parcel->outlet->cursor.counts.dead += parcel->nrefused;
-
-	pst_work_begin("keeping dead letters");
 	initStringInfo(&json);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	for (int i = 0; sink && i < parcel->shipment.nevents; i++)
 		if (pst_sink_verdict(sink, i) == PST_REJECTED)
 			write_letter(parcel, &parcel->batch.events[i], &json, pst_reason(sink, i));
 	for (int i = 0; i < parcel->nrefused; i++)
 		write_letter(parcel, &parcel->refused[i], &json, parcel->reasons[i]);
+}
+
+/* One transaction: the refused events, and that the shipment is settled. */
+static void
+write_dead_letters(const PstSink *sink, PstParcel *parcel)
+{
+	parcel->outlet->cursor.counts.dead += parcel->nrefused;
+	pst_work_begin("keeping dead letters");
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_write_refused(sink, parcel);
 	parcel->nrefused = 0;
-	write_cursor(parcel->outlet);
+	pst_write_cursor(parcel->outlet);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
@@ -222,7 +228,7 @@ settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally
 	move_cursor(worker, parcel, parcel->shipment.to_position);
 	if (tally->rejected > 0 || parcel->nrefused > 0)
 		write_dead_letters(sink, parcel);
-	note_latencies(worker, parcel);
+	pst_note_latencies(worker, parcel, parcel->shipment.nevents);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
 	parcel->in_doubt_since = 0;
 	pst_parcel_drop(parcel);
@@ -257,8 +263,8 @@ tell_fault(PstOutlet *outlet, PstRouteState state, int *failures, const char *wh
 	return at;
 }
 
-static TimestampTz
-fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
+TimestampTz
+pst_fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
 {
 	const PstFault *fault = sink->ops->fault(sink);
 	char	   *why = pst_reason(sink, -1);
@@ -283,7 +289,7 @@ settle_misconfigured(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel)
 	/* a promise stands until it is kept, and so does what may have landed */
 	outlet->doubted = Max(outlet->doubted, parcel->shipment.to_position);
 	outlet->doubted_since = GetCurrentTimestamp();
-	outlet->retry_at = fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, sink);
+	outlet->retry_at = pst_fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->failures, sink);
 	if (worker->parcels[1].outlet == outlet)
 		pst_parcel_drop(&worker->parcels[1]);
 	pst_parcel_drop(parcel);
@@ -324,9 +330,9 @@ settle_retry(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tal
 	outlet->cursor.counts.retried += tally->retry;
 	if (!worker->ops->names_shipments)
 		keep_undone(worker, sink, parcel, tally);
-	if (parcel->in_doubt_since == 0 && ((fault && fault->in_doubt) || tally->delivered > 0))
-		parcel->in_doubt_since = GetCurrentTimestamp();
-	outlet->connection->retry_at = fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
+	if ((parcel->in_doubt_since == 0 || parcel->long_ago) && ((fault && fault->in_doubt) || tally->delivered > 0))
+		pst_parcel_doubt(parcel);
+	outlet->connection->retry_at = pst_fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
 	pst_stat_progress(outlet->stat, PST_ROUTE_RETRYING, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 }
 

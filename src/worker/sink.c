@@ -150,7 +150,8 @@ static void
 read_ahead(PstSinkWorker *worker)
 {
 	/* what is in doubt or promised is done with first */
-	if (worker->parcels[1].outlet == NULL && worker->parcels[0].in_doubt_since == 0)
+	if (worker->parcels[1].outlet == NULL &&
+		(worker->parcels[0].in_doubt_since == 0 || worker->parcels[0].long_ago))
 		(void) read_parcel(worker, &worker->parcels[1]);
 }
 
@@ -177,8 +178,7 @@ break_off(PstSinkWorker *worker, PstParcel *parcel)
 	PstOutlet  *outlet = parcel->outlet;
 
 	pst_connection_close(outlet->connection);
-	if (parcel->in_doubt_since == 0)
-		parcel->in_doubt_since = GetCurrentTimestamp();
+	pst_parcel_doubt(parcel);
 	pst_parcel_drop(parcel);
 	pst_outlet_rewind(outlet);
 	outlet = worker->parcels[1].outlet;
@@ -323,6 +323,8 @@ cycle(PstSinkWorker *worker)
 		return;
 	if (parcel->outlet != NULL && parcel->shipment.nevents == 0)
 		pst_settle_empty(worker, parcel);
+	else if (parcel->outlet != NULL && pst_is_embedded(worker, parcel))
+		pst_embedded_run(worker, parcel);
 	else if (parcel->outlet != NULL && may_send(parcel))
 	{
 		if (send_parcel(worker, parcel))

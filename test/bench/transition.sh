@@ -53,12 +53,22 @@ elapsed() {
 	sql -c '\timing on' -c "$1" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p'
 }
 
-# tps SCRIPT [OPTION...]: transactions a second of pgbench, 4 clients, prepared.
+# ticks: what the cluster's backends that have ended took, in ticks of the CPU.
+ticks() { awk '{ print $16 + $17 }' "/proc/$(head -n 1 "$work/pg/data/postmaster.pid")/stat"; }
+
+# tps SCRIPT: transactions a second of pgbench, 4 clients, prepared, and the
+# backends' CPU microseconds for each.
 tps() {
-	local script=$1
-	shift
-	"$pg_bin/pgbench" -n -M prepared -c 4 -j 2 -T "$seconds" -h "$work/pg" -U postgres \
-		-f "$work/$script.sql" "$@" bench 2>/dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+	local before after out
+	before=$(ticks)
+	out=$("$pg_bin/pgbench" -n -M prepared -c 4 -j 2 -T "$seconds" -h "$work/pg" -U postgres \
+		-f "$work/$1.sql" bench 2>/dev/null)
+	sleep 0.2
+	after=$(ticks)
+	awk -v ticks=$((after - before)) -v hz="$(getconf CLK_TCK)" '
+		/transactions actually processed/ { n = $NF }
+		/^tps = / { tps = $3 }
+		END { if (n > 0) print tps, ticks / hz * 1e6 / n }' <<<"$out"
 }
 
 # median FILE: median (least – greatest) of a column of numbers.
@@ -136,13 +146,18 @@ have_pgq() {
 # ---- rows ---------------------------------------------------------------------
 
 run_fire() {
-	local commit round ours floor hand usual
+	local commit round ours floor hand usual ours_cpu floor_cpu hand_cpu usual_cpu
 	for commit in off on; do
 		export PGOPTIONS="-c synchronous_commit=$commit"
 		rm -f "$work"/r.*
 		for ((round = 0; round < rounds; round++)); do
 			tidy
-			floor=$(tps floor) ours=$(tps fire) hand=$(tps hand) usual=$(tps usual)
+			read -r floor floor_cpu < <(tps floor)
+			read -r ours ours_cpu < <(tps fire)
+			read -r hand hand_cpu < <(tps hand)
+			read -r usual usual_cpu < <(tps usual)
+			ratio "$floor_cpu" "$ours_cpu" >>"$work/r.floor_cpu"
+			ratio "$hand_cpu" "$ours_cpu" >>"$work/r.hand_cpu"
 			ratio "$ours" "$floor" >>"$work/r.floor"
 			ratio "$ours" "$hand" >>"$work/r.hand"
 			ratio "$ours" "$usual" >>"$work/r.usual"
@@ -151,6 +166,8 @@ run_fire() {
 		report "fire / floor, synchronous_commit $commit" "≥ 0.9" "$work/r.floor" "last: $ours, $floor tps"
 		report "fire / PL/pgSQL, synchronous_commit $commit" "≥ 1.2" "$work/r.hand" "last: $ours, $hand tps"
 		report "fire / usual outbox, synchronous_commit $commit" "-" "$work/r.usual" "last: $ours, $usual tps"
+		report "... CPU of the floor's backends / fire's" "-" "$work/r.floor_cpu" "last: $ours_cpu, $floor_cpu µs"
+		report "... CPU of PL/pgSQL's backends / fire's" "-" "$work/r.hand_cpu" "last: $ours_cpu, $hand_cpu µs"
 	done
 }
 
@@ -205,9 +222,11 @@ run_many() {
 # wal_bytes SCRIPT: bytes of WAL a transaction, one client.
 wal_bytes() {
 	local from to
+	export PGOPTIONS="-c synchronous_commit=off"
 	from=$(sql -c 'SELECT pg_current_wal_insert_lsn()')
 	"$pg_bin/pgbench" -n -M prepared -c 1 -t 5000 -h "$work/pg" -U postgres -f "$work/$1.sql" bench >/dev/null 2>&1
 	to=$(sql -c "SELECT (pg_current_wal_insert_lsn() - '$from') / 5000.0")
+	unset PGOPTIONS
 	echo "$to"
 }
 
@@ -241,7 +260,8 @@ run_log() {
 	export PGOPTIONS="-c synchronous_commit=off"
 	for ((round = 0; round < rounds; round++)); do
 		tidy
-		pgq=$(tps pgq) ours=$(tps log)
+		read -r pgq _ < <(tps pgq)
+		read -r ours _ < <(tps log)
 		ratio "$ours" "$pgq" >>"$work/r.tps"
 	done
 	unset PGOPTIONS

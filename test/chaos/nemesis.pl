@@ -70,6 +70,7 @@ flowchart LR
 		],
 	},
 	soft => {
+		partitioned => 1,
 		text => q{
 flowchart LR
   start -->|begin!| cold
@@ -103,6 +104,26 @@ flowchart LR
 			['right', 'return', 'here', 'plain', undef, sub { $_[0]{n} = $_[0]{n} * 2 % 1000 }],
 			[qw(ahead return here plain)],
 			['origin', 'depart', 'here', 'plain'],
+		],
+	},
+	fleeting => {
+		options => ", on_final => 'delete'",
+		gone => qr/^(?:\*|lost)$/,
+		text => q{
+stateDiagram-v2
+  [*] --> born
+  born --> grown : grow / n = n + 1
+  born --> lost : lose! [n % 7 = 5]
+  grown --> born : shrink
+  grown --> [*] : die [n % 2 = 0]
+  grown --> lost : lose
+},
+		edges => [
+			['born', 'grow', 'grown', 'plain', undef, sub { $_[0]{n}++ }],
+			['born', 'lose', 'lost', 'hard', sub { $_[0]{n} % 7 == 5 }],
+			['grown', 'shrink', 'born', 'plain'],
+			['grown', 'die', '*', 'plain', sub { $_[0]{n} % 2 == 0 }],
+			['grown', 'lose', 'lost', 'plain'],
 		],
 	},
 	mortal => {
@@ -194,6 +215,18 @@ sub model_write
 	return;
 }
 
+# A row that goes when its instance has ended.
+sub model_end
+{
+	my ($op, $rows) = @_;
+	my $gone = $machines{ $op->{machine} }{gone};
+	my $state = $rows->{ $op->{key} }{state};
+
+	return if !$gone || $state !~ $gone;
+	delete $rows->{ $op->{key} };
+	return [ 'deleted', '', $state, '' ];
+}
+
 # What an operation logs: rows of "type event from to n"; changes %$rows.
 sub model_apply
 {
@@ -209,7 +242,7 @@ sub model_apply
 		$row = $rows->{ $op->{key} } = { state => $machine->{entry}, n => $op->{n} };
 		@hops = hops_of_chain($machine, $row, {});
 		return map { $line->(@$_, $row->{n}) }
-		  ([ 'init', '', '*', $machine->{entry} ], map { [ 'state', @$_ ] } @hops);
+		  ([ 'init', '', '*', $machine->{entry} ], (map { [ 'state', @$_ ] } @hops), model_end($op, $rows));
 	}
 	return if !$row;
 	if ($op->{what} eq 'delete')
@@ -226,7 +259,7 @@ sub model_apply
 	  $op->{what} eq 'write'
 	  ? model_write($machine, $row, $op->{to}, $op->{n})
 	  : model_fire($machine, $row, $op->{event}, { n => $op->{n} }, $op->{to});
-	return map { $line->('state', @$_, $row->{n}) } @hops if @hops;
+	return map { $line->(@$_, $row->{n}) } ((map { [ 'state', @$_ ] } @hops), model_end($op, $rows)) if @hops;
 	return $line->('errored', $op->{event}, $row->{state}, $row->{state}, $row->{n}) if $op->{what} eq 'try';
 	return;
 }
@@ -299,6 +332,7 @@ sub random_op
 	elsif ($dice < 0.95) { $op->{what} = 'insert'; }
 	else { $op->{what} = 'upsert'; }
 	$op->{form} = int(rand(3));
+	$op->{twice} = rand() < 0.2;	# sent again under its idempotency key
 	return $op;
 }
 
@@ -311,6 +345,7 @@ sub sql_of
 	if ($op->{what} eq 'fire' || $op->{what} eq 'try')
 	{
 		my $to = defined $op->{to} ? ', to_state => ' . quote($op->{to}) : '';
+		$to .= ", idempotency_key => 'op $op->{number}'" if $op->{twice};
 		my $call = $op->{what} eq 'try' ? 'try_fire' : 'fire';
 		return $headers . "SELECT status FROM persistomata.$call('$t', $k, " . quote($op->{event}) . qq[, '{"n": $n}'$to);];
 	}
@@ -343,6 +378,22 @@ sub run_op
 		return 0;
 	}
 	$op->{answer} = $answer =~ s/\n.*//sr;
+	if ($op->{twice} && $op->{answer} eq 'transitioned')
+	{
+		$answer = ask($psql, sql_of($op));
+		return 0 if $answer =~ /ERROR:\s+40001/;
+		die "operation $op->{number}, sent again: $answer" if $answer ne "duplicate\n";
+	}
+	return 1;
+}
+
+# A statement that only serialization may fail, as any may at that level.
+sub step
+{
+	my ($psql, $sql) = @_;
+	my $answer = ask($psql, $sql);
+	return 0 if $answer =~ /ERROR:\s+(?:40001|25P02)/;
+	die "$sql: $answer" if $answer =~ /ERROR|FATAL|PANIC/;
 	return 1;
 }
 
@@ -362,11 +413,11 @@ sub run_transaction
 		my $op = $next->();
 		my ($protected, $undo) = (rand() < 0.7, rand() < 0.2);
 		next if $broken;
-		ask_well($psql, 'SAVEPOINT s;') if $protected;
+		if ($protected && !step($psql, 'SAVEPOINT s;')) { $broken = 1; next; }
 		my $good = run_op($psql, $op);
 		if ($protected)
 		{
-			ask_well($psql, $undo || !$good ? 'ROLLBACK TO s; RELEASE s;' : 'RELEASE s;');
+			$broken = !step($psql, $undo || !$good ? 'ROLLBACK TO s; RELEASE s;' : 'RELEASE s;');
 			push @kept, $op if $good && !$undo;
 		}
 		elsif ($good) { push @kept, $op; }
@@ -377,13 +428,8 @@ sub run_transaction
 		ask_well($psql, 'ROLLBACK;');
 		return;
 	}
-	if ($end eq 'COMMIT')
-	{
-		return ask($psql, 'COMMIT;') =~ /ERROR:\s+40001/ ? () : @kept;
-	}
-	my $answer = ask($psql, "PREPARE TRANSACTION '$name';");
-	return if $answer =~ /ERROR:\s+40001/;
-	die "PREPARE: $answer" if $answer =~ /ERROR/;
+	return step($psql, 'COMMIT;') ? @kept : () if $end eq 'COMMIT';
+	return if !step($psql, "PREPARE TRANSACTION '$name';");
 	ask_well($psql, $end eq 'prepare' ? "COMMIT PREPARED '$name';" : "ROLLBACK PREPARED '$name';");
 	return $end eq 'prepare' ? @kept : ();
 }
@@ -422,16 +468,25 @@ sub run_session
 
 # ---- the run ----
 
+my $before = 0;
+
 sub setup
 {
 	my ($psql) = @_;
 	ask_well($psql, 'SET client_min_messages = error; CREATE EXTENSION IF NOT EXISTS persistomata;');
+	# what an earlier run in this database left
+	$before = ask_well($psql, 'SELECT coalesce(max(event_id), 0) FROM persistomata.event;') + 0;
 	for my $name (sort keys %machines)
 	{
+		my $half = int($opt{keys} / 2) + 1;
 		ask_well($psql, "DROP TABLE IF EXISTS n_$name;"
-			  . "CREATE TABLE n_$name (id int PRIMARY KEY, state text, n int NOT NULL DEFAULT 0);"
+			  . "CREATE TABLE n_$name (id int PRIMARY KEY, state text, n int NOT NULL DEFAULT 0)"
+			  . ($machines{$name}{partitioned} ? " PARTITION BY RANGE (id);"
+				  . "CREATE TABLE n_${name}_1 PARTITION OF n_$name FOR VALUES FROM (MINVALUE) TO ($half);"
+				  . "CREATE TABLE n_${name}_2 (n int NOT NULL DEFAULT 0, state text, id int NOT NULL);"
+				  . "ALTER TABLE n_$name ATTACH PARTITION n_${name}_2 FOR VALUES FROM ($half) TO (MAXVALUE)" : '') . ';'
 			  . "SELECT persistomata.create_machine('nemesis $name', " . quote($machines{$name}{text}) . ');'
-			  . "SELECT persistomata.attach('n_$name', 'nemesis $name');");
+			  . "SELECT persistomata.attach('n_$name', 'nemesis $name'" . ($machines{$name}{options} // '') . ');');
 	}
 	return;
 }
@@ -502,7 +557,7 @@ sub read_log
 	my @log;
 	my $answer = ask_well($psql,
 		q{SELECT key, headers->>'op', type, event, from_state, to_state, payload->>'n', payload->>'state'}
-		  . " FROM persistomata.event WHERE fsm = 'public.n_$name' AND machine = 'nemesis $name' ORDER BY event_id;");
+		  . " FROM persistomata.event WHERE fsm = 'public.n_$name' AND event_id > $before ORDER BY event_id;");
 	for my $line (split /\n/, $answer)
 	{
 		my %row;

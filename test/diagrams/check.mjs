@@ -1,15 +1,16 @@
 // Holds diagrams against the real Mermaid, PlantUML and Graphviz.
 //
-//   node check.mjs DIAGRAMS FOLDER
+//   node check.mjs DIAGRAMS FOLDER [DOCUMENT...]
 //
 // DIAGRAMS is what draw.sql gives, FOLDER a place to leave what failed.  What
-// the real parsers find must be what the machine has.
+// the real parsers find must be what the machine has.  They must also accept
+// the definitions that the documents show, between $$ or in a block of code.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
-const [file, folder] = process.argv.slice(2);
+const [file, folder, ...documents] = process.argv.slice(2);
 const drawn = readFileSync(file, 'utf8').split('\n').filter(Boolean).map((line) => JSON.parse(line));
 let passed = 0;
 let failed = 0;
@@ -129,14 +130,22 @@ function plantumlEdges(scxml) {
 	return [...scxml.matchAll(/<transition(?: event="([^"]*)")?[^>]*>/g)].map((m) => bare(decodePlantuml(unescapeXml(m[1] ?? ''))));
 }
 
+function plantuml(args, input) {
+	return spawnSync('plantuml', ['-charset', 'UTF-8', ...args], { input, encoding: 'utf8', maxBuffer: 1 << 28 }).stdout;
+}
+
+// what it says of each of several diagrams
+function plantumlAnswers(texts) {
+	return plantuml(['-syntax'], texts.join('')).match(/^(ERROR\n\d+\n.*|[A-Z]+\n\(.*\))$/gm) ?? [];
+}
+
 function checkPlantuml() {
-	const run = (args, input) => spawnSync('plantuml', ['-charset', 'UTF-8', ...args], { input, encoding: 'utf8', maxBuffer: 1 << 28 });
-	const answers = run(['-syntax'], drawn.map((d) => d.plantuml).join('')).stdout.match(/^(ERROR\n\d+\n.*|[A-Z]+\n\(.*\))$/gm) ?? [];
+	const answers = plantumlAnswers(drawn.map((d) => d.plantuml));
 	const xml = `${folder}/scxml`;
 	rmSync(xml, { recursive: true, force: true });
 	mkdirSync(xml);
 	drawn.forEach((d, i) => { if (answers[i]?.startsWith('STATE')) writeFileSync(`${xml}/${i}.puml`, d.plantuml); });
-	run(['-tscxml', ...readdirSync(xml).map((f) => `${xml}/${f}`)]);
+	plantuml(['-tscxml', ...readdirSync(xml).map((f) => `${xml}/${f}`)]);
 	drawn.forEach((d, i) => {
 		let problem = answers[i]?.startsWith('STATE') ? null : (answers[i] ?? 'no answer').replace(/\n/g, ' ');
 		if (problem === null) {
@@ -164,6 +173,24 @@ function checkDot(name, text, model) {
 	verdict(`Graphviz, ${name}`, problem, text);
 }
 
+// ---- what the documents show ------------------------------------------------
+
+async function checkDocument(document) {
+	const text = readFileSync(document, 'utf8');
+	const shown = [...text.matchAll(/\$(\w*)\$\s*\n?((?:flowchart|graph|stateDiagram|@startuml)[\s\S]*?)\$\1\$|^```(?:mermaid|plantuml)\n([\s\S]*?)^```/gm)]
+		.map((m) => m[2] ?? m[3]);
+	for (const [i, definition] of shown.entries()) {
+		let problem = null;
+		if (definition.startsWith('@startuml')) {
+			const [answer] = plantumlAnswers([definition]);
+			problem = answer?.startsWith('STATE') ? null : answer ?? 'no answer';
+		} else {
+			await mermaid.parse(definition).catch((error) => { problem = error.message; });
+		}
+		verdict(`${document}, definition ${i + 1}`, problem, definition);
+	}
+}
+
 // ---- all of it -------------------------------------------------------------
 
 const { mermaid, decode } = await loadMermaid();
@@ -175,5 +202,7 @@ for (const d of drawn) {
 	checkDot(d.name, d.dot, d.model);
 }
 checkPlantuml();
+for (const document of documents)
+	await checkDocument(document);
 console.log(`${drawn.length} machines: ${passed} passed, ${failed} failed`);
 process.exit(failed > 0 || passed === 0 ? 1 : 0);

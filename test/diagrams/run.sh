@@ -2,7 +2,8 @@
 # Draws machines and holds the drawings against the real Mermaid (npm), PlantUML
 # and Graphviz (Debian): each must accept them and find in them the states, the
 # transitions and the labels that the machine has; and read in again, what was
-# drawn must be the same machine.  Installs what is missing.
+# drawn must be the same machine.  The definitions in README.md and doc/ must be
+# accepted as they stand.  Installs what is missing.
 #
 #   test/diagrams/run.sh [DEFINITIONS.sql...]
 #
@@ -41,4 +42,4 @@ done
 out=$top/tmp_check/diagrams
 rm -rf "$out"
 mkdir -p "$out"
-cd "$cache" && node "$top/test/diagrams/check.mjs" "$work/drawn" "$out"
+cd "$cache" && node "$top/test/diagrams/check.mjs" "$work/drawn" "$out" "$top"/README.md "$top"/doc/*.md

@@ -9,7 +9,8 @@
 # Prints nothing when it succeeds.  The package is installed once into
 # ${PST_CACHE:-$HOME/.cache/persistomata}/chdb.  Users: default (no password) and
 # relay (password ${PST_CLICKHOUSE_PASSWORD:-relay-secret}); a bearer token, if
-# PST_CLICKHOUSE_TOKEN is set.
+# PST_CLICKHOUSE_TOKEN is set; HTTPS on the port above, if PST_CLICKHOUSE_TLS names
+# a folder with cert.pem and key.pem.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)

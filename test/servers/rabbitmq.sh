@@ -63,6 +63,14 @@ write_config() {
 		listeners.tcp.1 = 127.0.0.1:$port
 		log.file.level = info
 	END
+	if [ -n "${PST_RABBITMQ_TLS:-}" ]; then
+		cat >>"$dir/rabbitmq.conf" <<-END
+			listeners.ssl.1 = 127.0.0.1:$((port + 3))
+			ssl_options.cacertfile = $PST_RABBITMQ_TLS/ca.pem
+			ssl_options.certfile = $PST_RABBITMQ_TLS/cert.pem
+			ssl_options.keyfile = $PST_RABBITMQ_TLS/key.pem
+		END
+	fi
 	echo '[].' >"$dir/enabled_plugins"
 	rm -f "$dir/.erlang.cookie"
 	head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$dir/.erlang.cookie"

@@ -4,6 +4,7 @@
 #	redis.sh start DIR PORT [redis-server options]
 #	redis.sh stop DIR
 #
+# PST_REDIS_SERVER names another program, for example valkey-server.
 # DIR is made if need be and holds pid and log.  start waits until the server
 # answers and prints nothing; stop ends that one process.
 set -eu
@@ -30,7 +31,7 @@ start)
 	shift 3
 	mkdir -p "$dir"
 	dir=$(cd "$dir" && pwd)
-	redis-server --port "$port" --bind 127.0.0.1 --dir "$dir" --daemonize no \
+	"${PST_REDIS_SERVER:-redis-server}" --port "$port" --bind 127.0.0.1 --dir "$dir" --daemonize no \
 		--save '' --appendonly no --logfile "$dir/log" "$@" </dev/null >/dev/null 2>&1 &
 	pid=$!
 	echo "$pid" >"$dir/pid"

@@ -135,12 +135,20 @@ is($rows[0]{verdict}, 'retry', 'a replica is to be tried again');
 like($rows[0]{peer_said}, qr/^READONLY/, 'with the reason');
 cli('REPLICAOF', 'NO', 'ONE');
 
-# A server that hangs.
+# A server that hangs: before anything was sent, and in the midst of it.
 $redis->pause;
 my $start = time();
 @rows = probe({ %server, reply_timeout => '700' }, { stream => 'hung' }, 'sink_probe.some(1, 5000)');
-cmp_ok(time() - $start, '<', 5, 'a server that hangs is given up in time');
-is(SinkProbe::count('retry', @rows), 5000, 'to be tried again');
+cmp_ok(time() - $start, '<', 5, 'a server that hangs from the start is given up in time');
+ok(!$rows[0]{doubt}, 'without a doubt');
+$redis->resume;
+my %slow = (%server, reply_timeout => '700');
+my @hung = split /\n/, $node->safe_psql('postgres', join(';',
+	SinkProbe::probe_sql('redis', \%slow, { stream => 'hung' }, 'sink_probe.some(1, 1)', keep => 'true'),
+	"COPY (SELECT 1) TO PROGRAM 'kill -STOP " . $redis->pid . "'",
+	SinkProbe::probe_sql('redis', \%slow, { stream => 'hung' }, 'sink_probe.some(2, 4999)')));
+@rows = SinkProbe::decode($hung[-1]);
+is(SinkProbe::count('retry', @rows), 4999, 'to be tried again');
 ok($rows[0]{doubt}, 'in doubt');
 cmp_ok($rows[0]{longest_call_ms}, '<', 200, 'and no call took long');
 $redis->resume;

@@ -41,7 +41,7 @@ fails_with(q{CREATE SERVER n FOREIGN DATA WRAPPER sink_probe_memory OPTIONS (tok
 
 # Options of routes.
 fails_with(q{SELECT sink_probe.check_option('redis', 'maxlen', '0')}, qr/integer from 1/, 'maxlen is checked');
-fails_with(q{SELECT sink_probe.check_option('redis', 'mode', 'hash')}, qr/one of: stream\./, 'mode is one of those there are');
+fails_with(q{SELECT sink_probe.check_option('redis', 'mode', 'set')}, qr/one of: stream, pubsub, list, hash\./, 'mode is one of those there are');
 fails_with(q{SELECT sink_probe.check_option('redis', 'stream', 'a{machin}')}, qr/There is no field "machin"/, 'templates are checked');
 fails_with(q~SELECT sink_probe.check_option('rabbitmq', 'routing_key', '{key')~, qr/There is no field "\{key"/, 'for their braces too');
 fails_with(q{SELECT sink_probe.check_option('rabbitmq', 'stream', 's')}, qr/route to a rabbitmq server are: exchange, exchange_type, routing_key/, 'names are checked');

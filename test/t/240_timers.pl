@@ -90,14 +90,16 @@ scheduler_has_been_round();
 is(events('lamp', 1), 'state:on:red state:after (wait):green', 'nothing else has happened');
 
 # ---- late, when the server was down ----
-as_owner(q{SELECT persistomata.fire('lamp', 3, 'stop')});
-$node->stop;
+as_owner(q{SELECT persistomata.fire('lamp', 3, 'stop'); UPDATE persistomata.timer SET due_at = now() + interval '3 seconds' WHERE key = '2'});
+my $due = time + 3;
+$node->stop('immediate');
+wait_for(sub { time > $due + 1 }, 'the time', 60);
 $node->start;
-my $scheduler = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'persistomata scheduler'};
-ok(wait_for(sub { $node->safe_psql('postgres', $scheduler) ne '' }, 'the scheduler'), 'a restart');
-my $pid = $node->safe_psql('postgres', $scheduler);
-as_owner(q{UPDATE persistomata.timer SET due_at = now() - interval '1 day' WHERE key = '2'});
 state_is('lamp', 2, 'green', 'what was due while the server was down fires late');
+is($node->safe_psql('postgres', q{SELECT occurred_at > pg_postmaster_start_time() FROM persistomata.event WHERE key = '2' AND event LIKE 'after%'}),
+	't', 'after the restart');
+my $scheduler = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'persistomata scheduler'};
+my $pid = $node->safe_psql('postgres', $scheduler);
 scheduler_has_been_round();
 is(events('lamp', 2), 'state:on:red state:after (wait):green', 'once');
 is(events('lamp', 3), 'state:on:red state:stop:dark', 'what was left does not');
@@ -172,6 +174,20 @@ is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT actor, ' ') FROM pe
 	'under the name of the owner');
 as_owner(q{UPDATE bank SET money = 5; UPDATE persistomata.timer SET due_at = now() WHERE fsm = 'bill'::regclass});
 state_is('bill', 1, 'paid', 'a parked one gets a new life with a new time');
+
+# ---- a row that row security hides from the owner, too ----
+as_owner(q{
+	CREATE TABLE hidden (id int PRIMARY KEY, state text, wait interval, who text);
+	SELECT persistomata.attach('hidden', 'lamp');
+	INSERT INTO hidden VALUES (1, NULL, '1 hour', NULL);
+	ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
+	ALTER TABLE hidden FORCE ROW LEVEL SECURITY});
+$node->safe_psql('postgres', q{UPDATE persistomata.timer SET due_at = now() WHERE fsm = 'tina.hidden'::regclass});
+ok(wait_for_value($node, 'postgres', q{SELECT tries, last_error, due_at FROM persistomata.timer WHERE fsm = 'tina.hidden'::regclass},
+		'2|PF004: "tina.hidden" has no instance 1|infinity'),
+	'its timer is not lost');
+as_owner(q{ALTER TABLE hidden NO FORCE ROW LEVEL SECURITY; UPDATE persistomata.timer SET due_at = now() WHERE fsm = 'hidden'::regclass});
+state_is('hidden', 1, 'green', 'and fires when it can be seen');
 
 # ---- whatever the owner's code does ----
 as_owner(q{

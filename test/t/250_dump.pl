@@ -52,6 +52,12 @@ my $facts = q{
 	UNION ALL SELECT 'key', i.key, i.event_id, i.idempotency_key FROM persistomata.idempotency i
 	UNION ALL SELECT 'lamp', l.id::text, l.n, l.state FROM app.lamp l
 	ORDER BY 1, 2, 3, 4};
+$node->safe_psql('postgres', q{
+	GRANT USAGE ON FOREIGN SERVER queue TO keeper;
+	CREATE USER MAPPING FOR PUBLIC SERVER queue;
+	SET ROLE keeper;
+	SELECT persistomata.create_route('kept', 'queue', start => 'earliest', options => '{"stream": "kept"}')});
+ok(wait_for_drain($node, 'postgres', 'kept'), 'another route has begun');
 my $before = $node->safe_psql('postgres', $facts);
 like($before, qr/^timer\|app\.lamp3\|/m, 'a timer is armed');
 like($before, qr/^log\|app\.gone1init\|/m, 'the log names a table that was dropped');
@@ -143,6 +149,7 @@ $bare->command_ok([ 'pg_restore', '-l', "$tmp/data" ], 'bare: the archive can be
 $node->command_ok([ 'pg_dump', '-Fc', '-O', '-x', '-f', "$tmp/bare", $connect->('postgres') ], 'bare: dumped without owners');
 $bare->command_ok([ 'pg_restore', '--exit-on-error', '-O', '-x', '-d', $bare->connstr('postgres'), "$tmp/bare" ],
 	'bare: restored where the machine\'s owner does not exist');
+is($bare->safe_psql('postgres', q{SELECT string_agg(route, ' ' ORDER BY route) FROM persistomata.stat_route}), 'kept r', 'bare: superusers have the routes');
 is($bare->safe_psql('postgres', q{SELECT to_state FROM persistomata.fire('app.lamp', 1, 'go')}), 'green', 'bare: an instance goes on');
 $bare->stop;
 

@@ -145,6 +145,7 @@ for my $case (
 	insert($key);
 	ok(wait_for_value($node, $db, $state, $wanted), "$name: $wanted");
 	like(sql($error), $how->{status} ? qr/HTTP status $how->{status}: as told, Bearer \*+$/ : qr/request failed/, 'and why, without the token');
+	like(slurp_file($node->logfile), qr/LOG:  route "one" to server "hook" waits/, 'as the log does');
 	$hook->behave;
 	ended_with($key, 'it comes when the trouble is over');
 	ok(wait_for_drain($node, $db, 'one'), 'once');

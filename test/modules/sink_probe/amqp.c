@@ -61,7 +61,7 @@ leave(amqp_connection_state_t conn)
 	amqp_destroy_connection(conn);
 }
 
-/* port, queue, exchange, key, max_length (0: none; more is refused) */
+/* port, queue, exchange, key, max_length (0: none; more is refused), type of queue and of exchange */
 Datum
 amqp_bind(PG_FUNCTION_ARGS)
 {
@@ -70,16 +70,20 @@ amqp_bind(PG_FUNCTION_ARGS)
 	amqp_bytes_t exchange = amqp_cstring_bytes(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	amqp_bytes_t key = amqp_cstring_bytes(text_to_cstring(PG_GETARG_TEXT_PP(3)));
 	int			max_length = PG_GETARG_INT32(4);
-	amqp_table_entry_t entries[2] = {0};
-	amqp_table_t arguments = {max_length > 0 ? 2 : 0, entries};
+	amqp_bytes_t exchange_type = amqp_cstring_bytes(text_to_cstring(PG_GETARG_TEXT_PP(6)));
+	amqp_table_entry_t entries[3] = {0};
+	amqp_table_t arguments = {max_length > 0 ? 3 : 1, entries};
 
-	entries[0].key = amqp_cstring_bytes("x-max-length");
-	entries[0].value.kind = AMQP_FIELD_KIND_I32;
-	entries[0].value.value.i32 = max_length;
-	entries[1].key = amqp_cstring_bytes("x-overflow");
-	entries[1].value.kind = AMQP_FIELD_KIND_UTF8;
-	entries[1].value.value.bytes = amqp_cstring_bytes("reject-publish");
-	amqp_exchange_declare(conn, 1, exchange, amqp_cstring_bytes("topic"), 0, 1, 0, 0, amqp_empty_table);
+	entries[0].key = amqp_cstring_bytes("x-queue-type");
+	entries[0].value.kind = AMQP_FIELD_KIND_UTF8;
+	entries[0].value.value.bytes = amqp_cstring_bytes(text_to_cstring(PG_GETARG_TEXT_PP(5)));
+	entries[1].key = amqp_cstring_bytes("x-max-length");
+	entries[1].value.kind = AMQP_FIELD_KIND_I32;
+	entries[1].value.value.i32 = max_length;
+	entries[2].key = amqp_cstring_bytes("x-overflow");
+	entries[2].value.kind = AMQP_FIELD_KIND_UTF8;
+	entries[2].value.value.bytes = amqp_cstring_bytes("reject-publish");
+	amqp_exchange_declare(conn, 1, exchange, exchange_type, 0, 1, 0, 0, amqp_empty_table);
 	check(conn, amqp_get_rpc_reply(conn), "exchange");
 	amqp_queue_declare(conn, 1, queue, 0, 1, 0, 0, arguments);
 	check(conn, amqp_get_rpc_reply(conn), "queue");

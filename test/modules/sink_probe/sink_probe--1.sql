@@ -71,7 +71,7 @@ CREATE FOREIGN DATA WRAPPER sink_probe_memory NO HANDLER VALIDATOR sink_probe.me
 -- The other side of RabbitMQ.
 CREATE FUNCTION sink_probe.amqp_bind(
 	port int, queue text, exchange text DEFAULT 'persistomata', key text DEFAULT '#',
-	max_length int DEFAULT 0) RETURNS void
+	max_length int DEFAULT 0, queue_type text DEFAULT 'classic', exchange_type text DEFAULT 'topic') RETURNS void
 LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_bind';
 CREATE FUNCTION sink_probe.amqp_take(port int, queue text, n int DEFAULT 1000000)
 RETURNS TABLE (nth int, routing_key text, message_id text, content_type text, type text,

@@ -15,13 +15,17 @@ a second query under a running id is refused with code 216, and the name
 system.processes in a query stands for that list.
 
 Environment: PST_CLICKHOUSE_PASSWORD is the password of the user "relay" (the
-user "default" has none); PST_CLICKHOUSE_TOKEN is a bearer token that is let in.
+user "default" has none); PST_CLICKHOUSE_TOKEN is a bearer token that is let in;
+PST_CLICKHOUSE_TLS is a folder with cert.pem and key.pem, for HTTPS on the port
+above PORT.
 """
 import ctypes
+import gzip
 import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -224,6 +228,8 @@ class Handler(BaseHTTPRequestHandler):
         if body is None:        # cut short: nobody is there to be answered
             self.close_connection = True
             return
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         params = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         name = params.get("query_id", "")
         try:
@@ -260,6 +266,13 @@ def main():
     server.engine = Engine(library)
     server.path = path
     server.running = Running()
+    if tls := os.environ.get("PST_CLICKHOUSE_TLS"):
+        secure = Server(("127.0.0.1", int(port) + 1), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls + "/cert.pem", tls + "/key.pem")
+        secure.socket = context.wrap_socket(secure.socket, server_side=True)
+        secure.engine, secure.path, secure.running = server.engine, path, server.running
+        threading.Thread(target=secure.serve_forever, daemon=True).start()
     # held all along: the engine stays open between connections
     server.keeper = Session(server.engine, path)
     # the engine does not end cleanly with threads of ours in it; its data is on disk

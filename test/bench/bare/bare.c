@@ -1,0 +1,259 @@
+/*
+ * bare.c
+ *	  The least that a client of each library must do to deliver what is ready:
+ *	  the measure that the relay is held against.
+ *
+ *		bare redis PORT FILE.commands		XADD, pipelined by 1,000
+ *		bare rabbitmq PORT FILE.json		persistent, mandatory, 1,000 unconfirmed at most
+ *		bare clickhouse PORT FILE			FILE.N.body, each a request to FILE.N.path
+ *
+ * Reads everything first; prints the seconds from the first byte sent to the
+ * last answer.  What the server refuses ends it with an error.
+ */
+#include <amqp.h>
+#include <amqp_framing.h>
+#include <amqp_tcp_socket.h>
+#include <curl/curl.h>
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define WINDOW 1000
+
+static void
+die(const char *what, const char *why)
+{
+	fprintf(stderr, "bare: %s: %s\n", what, why);
+	exit(1);
+}
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* A whole file, NUL-terminated; NULL if there is none. */
+static char *
+slurp(const char *path, size_t *length)
+{
+	FILE	   *file = fopen(path, "rb");
+	char	   *bytes;
+
+	if (file == NULL)
+		return NULL;
+	fseek(file, 0, SEEK_END);
+	*length = ftell(file);
+	rewind(file);
+	bytes = malloc(*length + 1);
+	if (fread(bytes, 1, *length, file) != *length)
+		die(path, "cannot be read");
+	bytes[*length] = '\0';
+	fclose(file);
+	return bytes;
+}
+
+/* ---- Redis ---- */
+
+/* The end of a command in the wire format. */
+static char *
+command_end(char *at)
+{
+	long		words = strtol(at + 1, &at, 10);
+
+	at += 2;
+	while (words-- > 0)
+	{
+		long		length = strtol(at + 1, &at, 10);
+
+		at += 2 + length + 2;
+	}
+	return at;
+}
+
+static void
+read_replies(redisContext *redis, int count)
+{
+	while (count-- > 0)
+	{
+		redisReply *reply;
+
+		if (redisGetReply(redis, (void **) &reply) != REDIS_OK)
+			die("Redis", redis->errstr);
+		if (reply->type == REDIS_REPLY_ERROR)
+			die("Redis", reply->str);
+		freeReplyObject(reply);
+	}
+}
+
+static void
+run_redis(int port, const char *path)
+{
+	size_t		length = 0;
+	char	   *commands = slurp(path, &length);
+	redisContext *redis = redisConnect("127.0.0.1", port);
+	double		start = now();
+	int			pending = 0;
+
+	if (commands == NULL || redis == NULL || redis->err)
+		die("Redis", redis ? redis->errstr : "no file");
+	for (char *at = commands; at < commands + length;)
+	{
+		char	   *end = command_end(at);
+
+		redisAppendFormattedCommand(redis, at, end - at);
+		at = end;
+		if (++pending == WINDOW)
+		{
+			read_replies(redis, pending);
+			pending = 0;
+		}
+	}
+	read_replies(redis, pending);
+	printf("%.4f\n", now() - start);
+}
+
+/* ---- RabbitMQ ---- */
+
+static void
+check(amqp_rpc_reply_t reply, const char *what)
+{
+	if (reply.reply_type != AMQP_RESPONSE_NORMAL)
+		die("RabbitMQ", what);
+}
+
+/* Wait until at most so many are unconfirmed; returns the number of confirmed ones. */
+static uint64_t
+await_confirms(amqp_connection_state_t conn, uint64_t sent, uint64_t confirmed, uint64_t most)
+{
+	while (sent - confirmed > most)
+	{
+		amqp_frame_t frame;
+
+		if (amqp_simple_wait_frame(conn, &frame) != AMQP_STATUS_OK)
+			die("RabbitMQ", "the connection broke");
+		if (frame.frame_type != AMQP_FRAME_METHOD || frame.payload.method.id != AMQP_BASIC_ACK_METHOD)
+			die("RabbitMQ", "something else than a confirm");
+		else
+		{
+			amqp_basic_ack_t *ack = frame.payload.method.decoded;
+
+			confirmed = ack->multiple ? ack->delivery_tag : confirmed + 1;
+		}
+		amqp_maybe_release_buffers(conn);
+	}
+	return confirmed;
+}
+
+static void
+run_rabbitmq(int port, const char *path)
+{
+	size_t		length = 0;
+	char	   *bodies = slurp(path, &length);
+	amqp_connection_state_t conn = amqp_new_connection();
+	amqp_socket_t *socket = amqp_tcp_socket_new(conn);
+	amqp_basic_properties_t properties = {
+		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG,
+		.content_type = amqp_cstring_bytes("application/json"),
+		.delivery_mode = 2
+	};
+	uint64_t	sent = 0,
+				confirmed = 0;
+	double		start;
+
+	if (bodies == NULL || amqp_socket_open(socket, "127.0.0.1", port) != 0)
+		die("RabbitMQ", "cannot connect");
+	check(amqp_login(conn, "/", 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"), "login");
+	amqp_channel_open(conn, 1);
+	check(amqp_get_rpc_reply(conn), "channel");
+	amqp_confirm_select(conn, 1);
+	check(amqp_get_rpc_reply(conn), "confirm.select");
+
+	start = now();
+	for (char *at = bodies; at < bodies + length;)
+	{
+		char	   *end = strchr(at, '\n');
+		amqp_bytes_t body = {.len = end - at, .bytes = at};
+		char		id[64];
+
+		snprintf(id, sizeof(id), "bench-1-%llu", (unsigned long long) sent);
+		properties.message_id = amqp_cstring_bytes(id);
+		if (amqp_basic_publish(conn, 1, amqp_cstring_bytes("persistomata"), amqp_cstring_bytes("bench.init"),
+							   1, 0, &properties, body) != AMQP_STATUS_OK)
+			die("RabbitMQ", "publish");
+		sent++;
+		at = end + 1;
+		confirmed = await_confirms(conn, sent, confirmed, WINDOW);
+	}
+	await_confirms(conn, sent, confirmed, 0);
+	printf("%.4f\n", now() - start);
+}
+
+/* ---- ClickHouse ---- */
+
+static size_t
+ignore(char *bytes, size_t size, size_t count, void *arg)
+{
+	return size * count;
+}
+
+static void
+run_clickhouse(int port, const char *path)
+{
+	CURL	   *curl = curl_easy_init();
+	double		seconds = 0;
+
+	for (int n = 0;; n++)
+	{
+		char		name[1024];
+		char		url[8192];
+		size_t		length,
+					ignored;
+		char	   *body;
+		double		start;
+		long		status = 0;
+
+		snprintf(name, sizeof(name), "%s.%d.body", path, n);
+		body = slurp(name, &length);
+		if (body == NULL)
+			break;
+		snprintf(name, sizeof(name), "%s.%d.path", path, n);
+		snprintf(url, sizeof(url), "http://127.0.0.1:%d%s", port, slurp(name, &ignored));
+		start = now();
+		curl_easy_setopt(curl, CURLOPT_URL, url);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) length);
+		curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, ignore);
+		if (curl_easy_perform(curl) != CURLE_OK)
+			die("ClickHouse", "no answer");
+		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+		if (status != 200)
+			die("ClickHouse", "refused");
+		seconds += now() - start;
+		free(body);
+	}
+	if (seconds == 0)
+		die("ClickHouse", "no bodies");
+	printf("%.4f\n", seconds);
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc != 4)
+		die("usage", "bare redis|rabbitmq|clickhouse PORT FILE");
+	if (strcmp(argv[1], "redis") == 0)
+		run_redis(atoi(argv[2]), argv[3]);
+	else if (strcmp(argv[1], "rabbitmq") == 0)
+		run_rabbitmq(atoi(argv[2]), argv[3]);
+	else if (strcmp(argv[1], "clickhouse") == 0)
+		run_clickhouse(atoi(argv[2]), argv[3]);
+	else
+		die(argv[1], "no such sink");
+	return 0;
+}
