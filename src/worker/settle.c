@@ -252,8 +252,8 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 static TimestampTz
 tell_fault(PstOutlet *outlet, PstRouteState state, int *failures, const char *why, int least_ms)
 {
-	int			wait_ms = Max(pst_backoff_ms(++*failures), least_ms);
-	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+	int			backoff_ms = pst_backoff_ms(++*failures);	/* Max would count twice */
+	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, least_ms));
 
 	pst_stat_fault(outlet->stat, state, why, at);
 	if (*failures == 1)
