@@ -21,6 +21,7 @@ SELECT findings(E'[*] --> a\na --> [*]\nb --> [*]');
 SELECT findings('[*] -->|x| a');
 SELECT findings(E'[*] --> "a b"');
 SELECT findings('a -->|two words| b');
+SELECT findings('a -->|x /* y */| b');
 SELECT findings('a -->|x!?| b');
 SELECT findings('a -->|__end__| b');
 SELECT findings(U&'a -->|x| b\00A0');

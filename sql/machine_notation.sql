@@ -20,7 +20,7 @@ $$;
 -- Mermaid flowcharts
 --
 -- headers and directions
-SELECT h, reads_as(h || 'a -->|x| b') FROM unnest(ARRAY['', 'graph TD' || E'\n', 'flowchart LR;', E'flowchart-elk BT\n', E'graph\n', E'\n\n  flowchart TB\r\n',
+SELECT replace(h, U&'\FEFF', 'FEFF ') AS h, reads_as(h || 'a -->|x| b') FROM unnest(ARRAY['', 'graph TD' || E'\n', 'flowchart LR;', E'flowchart-elk BT\n', E'graph\n', E'\n\n  flowchart TB\r\n',
 	E'---\ntitle: T\nconfig:\n  look: x\n---\nflowchart LR\n', E'%%{init: {"theme": "base"}}%%\nflowchart RL\n', E'```mermaid\ngraph LR\n', U&'\FEFFflowchart LR' || E'\n']) h;
 -- ends of statements, blanks, comments
 SELECT reads_as(E'a-->|x|b;b -->|y| c;;\n\n\t c\t-->\t| z |\td ; %% words --> |q| no\n%% e -->|q| f\n   \nd --> |w|   e   \r\n');

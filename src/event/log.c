@@ -12,6 +12,7 @@
 #include "access/relation.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type_d.h"
 #include "commands/extension.h"
 #include "commands/sequence.h"
@@ -19,6 +20,7 @@
 #include "event/query.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -42,6 +44,17 @@ Oid
 pst_extension_oid(void)
 {
 	return get_extension_oid("persistomata", true);
+}
+
+Oid
+pst_extension_lock(void)
+{
+	Oid			extension = pst_extension_oid();
+
+	if (!OidIsValid(extension))
+		return InvalidOid;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	return pst_extension_oid();
 }
 
 Oid

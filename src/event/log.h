@@ -42,6 +42,13 @@ extern Oid	pst_log_relation(const char *name);
 /* The extension's OID; InvalidOid if it is not there. */
 extern Oid	pst_extension_oid(void);
 
+/*
+ * The same, locked: DROP EXTENSION waits until the transaction ends, and one that
+ * is under way is waited for.  Workers take it first, so that the two never wait
+ * for each other.
+ */
+extern Oid	pst_extension_lock(void);
+
 /* A live slot of the ring. */
 typedef struct PstSlot
 {

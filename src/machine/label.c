@@ -100,7 +100,7 @@ token_end(const LabelText *label, int at)
 static void
 decode_breaks(LabelText *label)
 {
-	/* not in place: what SQL's tokens are is told by what stands before them, too */
+	/* not in place: a token of SQL is told by what stands before it, too, which is no letter after a break */
 	char	   *text = palloc(label->length + 1);
 	int			to = 0;
 	int			next;
@@ -114,6 +114,7 @@ decode_breaks(LabelText *label)
 			next = at + length;
 			label->places[to] = label->places[at];
 			text[to++] = '\n';
+			memset(label->text + at, '\n', length);
 			continue;
 		}
 		next = token_end(label, at);
@@ -295,7 +296,8 @@ parse_action(LabelText *text, PstSnippet *action)
 	skip_blanks(text);
 	if (text->at == text->length)
 		return true;
-	if (text->text[text->at] != '/')
+	/* a comment is none of it, either */
+	if (text->text[text->at] != '/' || text->text[text->at + 1] == '*')
 		return complain(text, text->at, "syntax", "unexpected text in label");
 	cut_snippet(text, text->at + 1, text->length, action);
 	if (action->text[0] == '\0')

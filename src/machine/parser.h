@@ -55,6 +55,13 @@ typedef struct PstLabel
 	PstSnippet	timing;
 } PstLabel;
 
+/* What an arrow says besides that there is one. */
+typedef struct PstArrow
+{
+	bool		reverse;		/* it points to what stands before it */
+	bool		hidden;			/* it only arranges the states */
+} PstArrow;
+
 /* in scanner.c */
 extern void pst_parser_find(PstParser *parser, PstSeverity severity, const char *code,
 							int offset, const char *hint, const char *format,...) pg_attribute_printf(6, 7);
@@ -90,6 +97,9 @@ pst_blanks(PstParser *parser)
 {
 	parser->at = pst_skip_blanks(parser->text, parser->at, parser->length);
 }
+
+/* in arrow.c */
+extern bool pst_accept_arrow(PstParser *parser, PstArrow *arrow);
 
 /* in alias.c */
 extern void pst_alias_read(PstParser *parser);

@@ -23,6 +23,7 @@
 #include "commands/trigger.h"
 #include "config/config.h"
 #include "event/append.h"
+#include "event/log.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -144,13 +145,25 @@ copy_due(uint64 row, MemoryContext cxt)
 	return timer;
 }
 
+/* False where the extension is gone: whoever calls finds that out, too. */
+static bool
+begin_transaction(void)
+{
+	StartTransactionCommand();
+	if (OidIsValid(pst_extension_lock()))
+		return true;
+	CommitTransactionCommand();
+	return false;
+}
+
 static List *
 read_due(MemoryContext cxt)
 {
 	List	   *result = NIL;
 	uint64		n;
 
-	StartTransactionCommand();
+	if (!begin_transaction())
+		return NIL;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	n = pst_query_read(&due_query, NULL);
@@ -174,7 +187,8 @@ next_due(void)
 {
 	int64		result = -1;
 
-	StartTransactionCommand();
+	if (!begin_transaction())
+		return -1;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	if (pst_query_read(&next_query, NULL) > 0)
@@ -453,9 +467,13 @@ run_timer(const DueTimer *timer)
 	TimerResult result = TIMER_LOCKED;
 	Datum		id = Int64GetDatum(timer->id);
 
-	StartTransactionCommand();
+	if (!begin_transaction())
+		return TIMER_LOCKED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	set_constraints_immediate();
+	/* what a crash undoes, it undoes together with the timer's end: it fires again */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 	if (pst_timer_write(&lock_query, &id, NULL, NULL) > 0)
 		result = shoot_and_settle(&shot);
 	PopActiveSnapshot();

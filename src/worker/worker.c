@@ -152,12 +152,7 @@ pst_work_begin(const char *doing)
 	pst_worker_doing(doing, false);
 	outside = CurrentMemoryContext;
 	StartTransactionCommand();
-	extension = pst_extension_oid();
-	if (OidIsValid(extension))
-	{
-		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		extension = pst_extension_oid();
-	}
+	extension = pst_extension_lock();
 	if (!OidIsValid(my_extension))
 		my_extension = extension;
 	if (!OidIsValid(extension) || extension != my_extension)

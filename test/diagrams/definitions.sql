@@ -33,7 +33,7 @@ CREATE TABLE snippet AS SELECT s, row_number() OVER () AS n FROM unnest(ARRAY[
 	'x = ''#59;''', 'x = ''&lt; &amp; &#59;''', 'a & b = 1', 'a && b', 'a || ''|'' || "x|"', 'x = ''%%''', 'x = ''%%{init: {}}%%''',
 	'x = $$a;b$$', 'x = $t$ "]| $t$', 'x = E''\n\\''', 'x = ''a\nb''', 'x = ''\''', 'x ~* ''^[a-z]+$''', 'x !~ ''/''''*''', 'a[1] = ANY (ARRAY[''{''])',
 	'j @> ''{"a": [1]}''', 'j #>> ''{a,b}'' = ''1''', 'j ? ''a''', 'x = ''`''', 'x = ''`a`''', 'x = ''--> b''', 'x = ''a --> b : c''', 'n /* c | ] */ = 1', 'n /1 = 1',
-	E'n = 1 -- it''s ] | "\n AND m = 2', E'n = 1 -- at the end\n', E'x = ''two\nlines''', E'n = 1\nAND x = E''\\''|'' AND ''a\nb'' <> ''|''', E'x = ''a\r\nb''', E'n =\t1\n\tAND m = 2',
+	E'n = 1 -- it''s ] | "\n AND m = 2', E'n = 1 -- at the end\n', E'x = ''two\nlines''', E'n = 1\nAND x = E''\\''|'' AND ''a\nb'' <> ''|''', E'x =\n$$a<br/>b$$', E'x =\nE''\\''<br/>''', E'x = ''a\r\nb''', E'n =\t1\n\tAND m = 2',
 	'x = ''**b** //i// __u__ ~~w~~ --s-- [[l]] ""m""''', 'x = ''<U+0041><U+000A>''', 'x = ''<&icon> <$sprite> <#red>c''', 'x = ''%date() %newline()''', 'n %2 = 0',
 	'x = ''!include y''', 'x = ''@enduml''', 'x = ''end note''', 'x = ''style a:#f00;''', 'x = ''style a::#f00;b''', 'x = ''classDef x fill:#f00;''', 'x::text::"T" = ''a''',
 	'x = '':::hot''', 'x = ''title: y''', 'x = ''état 状態 🎉''', 'n = 1 / 2', 'n = 1/ 2', 'n/''2'' = 1', 'x = ''a/''''b'' AND y = ''c''''/d''', 'x = ''{{a}}''', 'x = ''((''', 'x = '')''',

@@ -21,9 +21,9 @@ fi
 find_postgres
 cache=${PST_CACHE:-$HOME/.cache/persistomata}/mermaid
 if [ ! -d "$cache/node_modules/mermaid" ] || [ ! -d "$cache/node_modules/jsdom" ]; then
-	say "installing mermaid and jsdom"
+	say "installing mermaid and jsdom, as new as Debian 12's Node takes them"
 	mkdir -p "$cache"
-	npm install --no-audit --no-fund --silent --prefix "$cache" mermaid jsdom || die "npm could not install them"
+	npm install --no-audit --no-fund --silent --prefix "$cache" mermaid@11 jsdom@24 || die "npm could not install them"
 fi
 build || die "the build failed"
 

@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 room=../../src/machine
 clang -g -O1 -Wno-ignored-attributes -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fwrapv \
 	-isystem "$($PG_CONFIG --includedir-server)" -I../../src -I. fuzz_machine.c server_stubs.c \
-	$room/scanner.c $room/label.c $room/entity.c $room/alias.c $room/names.c $room/flowchart.c \
+	$room/scanner.c $room/label.c $room/entity.c $room/alias.c $room/arrow.c $room/names.c $room/flowchart.c \
 	$room/statediagram.c $room/statelooks.c $room/model.c $room/complete.c $room/check.c $room/report.c \
 	$room/printer.c $room/escape.c \
 	"$($PG_CONFIG --pkglibdir)/libpgcommon.a" "$($PG_CONFIG --pkglibdir)/libpgport.a" -lm \

@@ -340,7 +340,18 @@ for my $case (
 	like($stderr, $wanted, "options $options");
 }
 
+# ---- a call that does not end holds nobody up ----
+
+app(q{
+	SELECT persistomata.create_route('endless', 'here', machine => 'purchase', types => '{init}', options => '{"function": "app.sleepy", "timeout": 0}');
+	DELETE FROM app.purchase WHERE id = 10501;
+	INSERT INTO app.purchase VALUES (10501);
+});
+value_is(q{SELECT state FROM persistomata.stat_route WHERE route = 'endless'}, 'sending', 'a call that does not end');
 my $start = time;
+sql(q{SELECT persistomata.disable_route('endless')});
+cmp_ok(time - $start, '<', 2, 'disable_route does not wait for it');
+$start = time;
 $node->stop('fast');
-cmp_ok(time - $start, '<', 2, 'a fast shutdown');
+cmp_ok(time - $start, '<', 2, 'nor does a fast shutdown');
 done_testing();
