@@ -15,11 +15,47 @@ SELECT persistomata.create_route('', 'queue');
 SELECT persistomata.create_route('r', 'queue', format => 'xml');
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.create_route('r', 'queue', start => 'tomorrow');
-SELECT persistomata.create_route('r', 'queue', start => 'snapshot');
-\echo :LAST_ERROR_SQLSTATE
-SELECT persistomata.create_route('r', 'queue', filter => 'true');
-\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.create_route('r', 'queue', start => 'snapshot', types => '{state}');
 SELECT persistomata.create_route('r', 'queue', throttle => '10/s');
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.create_route('r', 'queue', throttle => 'all');
+SELECT persistomata.create_route('r', 'queue', throttle => 'all soon');
+SELECT persistomata.create_route('r', 'queue', throttle => 'last 2 days');
+SELECT persistomata.create_route('r', 'queue', options => '{"linger_ms": "soon"}');
+SELECT persistomata.create_route('r', 'queue', options => '{"max_rows": 0}');
+
+-- filters and encoders: what is wrong is shown where it stands
+\set SHOW_CONTEXT always
+SELECT persistomata.create_route('r', 'queue', filter => $$type = 'state' AND colour = 'red'$$);
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.create_route('r', 'queue', filter => $$type = 'state'
+  AND (payload->>'n')::int$$);
+\echo :LAST_ERROR_SQLSTATE
+\set SHOW_CONTEXT never
+SELECT persistomata.create_route('r', 'queue', filter => 'version + 1');
+SELECT persistomata.create_route('r', 'queue', filter => 'true; DROP TABLE x');
+SELECT persistomata.create_route('r', 'queue', filter => 'true FROM pg_class');
+SELECT persistomata.create_route('r', 'queue', filter => 'count(*) > 1');
+CREATE FUNCTION wire(persistomata.event) RETURNS text LANGUAGE sql AS 'SELECT $1.key';
+SELECT persistomata.create_route('r', 'queue', format => 'wire');
+\echo :LAST_ERROR_SQLSTATE
+DROP FUNCTION wire(persistomata.event);
+CREATE FUNCTION wire(persistomata.event) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb($1.key)';
+CREATE SERVER columns FOREIGN DATA WRAPPER persistomata_clickhouse OPTIONS (url 'http://127.0.0.1:1');
+SELECT persistomata.create_route('r', 'columns', format => 'wire');
+SELECT persistomata.create_route('r', 'columns', format => 'cloudevents');
+\echo :LAST_ERROR_SQLSTATE
+DROP SERVER columns;
+SELECT persistomata.create_route('f', 'queue', filter => $$event.type = 'state' AND args ? 'n'$$, format => 'wire',
+	throttle => 'last 500ms') > 0 AS made;
+SELECT persistomata.alter_route('f', filter => 'nonsense');
+SELECT persistomata.alter_route('f', throttle => 'nonsense');
+SELECT persistomata.alter_route('f', format => 'nonsense');
+SELECT persistomata.alter_route('f', format => 'json', throttle => 'all 1s');
+SELECT persistomata.alter_route('f', filter => '', throttle => '');
+SELECT s.filter, s.format, s.throttle, s.search_path FROM persistomata.route_settings s
+  JOIN persistomata.route r ON r.id = s.route WHERE r.name = 'f' ORDER BY s.version;
+SELECT persistomata.drop_route('f');
 SELECT persistomata.create_route('r', 'queue', types => '{state,birth}');
 SELECT persistomata.create_route('r', 'queue', options => '{"table": "t"}');
 \echo :LAST_ERROR_SQLSTATE
@@ -63,7 +99,44 @@ SELECT persistomata.create_route('mine', 'queue');
 \echo :LAST_ERROR_SQLSTATE
 RESET ROLE;
 GRANT USAGE ON FOREIGN SERVER queue TO regress_route;
+-- a machine that is named shows its tables' events; a glob those that the owner may read
+SELECT persistomata.create_machine('routed', $$
+flowchart LR
+  none -->|on!| red
+$$);
+CREATE TABLE routed (id int PRIMARY KEY, state text);
+DO $$ BEGIN PERFORM persistomata.attach('routed', 'routed'); END $$;
+GRANT EXECUTE ON FUNCTION wire(persistomata.event) TO regress_route;
+REVOKE EXECUTE ON FUNCTION wire(persistomata.event) FROM PUBLIC;
+GRANT SELECT (id) ON routed TO regress_route;
 SET ROLE regress_route;
+SELECT persistomata.create_route('mine', 'queue', machine => 'routed');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+GRANT SELECT ON routed TO regress_route;
+ALTER TABLE routed ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_route;
+SELECT persistomata.create_route('mine', 'queue', machine => 'routed');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+ALTER TABLE routed DISABLE ROW LEVEL SECURITY;
+SET ROLE regress_route;
+SELECT persistomata.create_route('named', 'queue', machine => 'routed', start => 'snapshot');
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.log_snapshot('routed', 0);
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.create_route('named', 'queue', machine => 'routed', format => 'wire') > 0 AS made;
+SELECT persistomata.drop_route('named');
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION wire(persistomata.event) FROM regress_route;
+REVOKE SELECT ON routed FROM regress_route;
+SET ROLE regress_route;
+SELECT persistomata.create_route('named', 'queue', format => 'wire');
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.create_route('named', 'queue', machine => 'r*') > 0 AS made;
+SELECT persistomata.alter_route('named', machine => 'routed');
+\echo :LAST_ERROR_SQLSTATE
+SELECT persistomata.drop_route('named');
 SELECT persistomata.create_route('mine', 'queue') > 0 AS made;
 SELECT persistomata.alter_route('r', machine => 'x');
 \echo :LAST_ERROR_SQLSTATE
@@ -85,6 +158,9 @@ SELECT persistomata.discard_dead_letter(:letter);
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.drop_route('r'), persistomata.drop_route('all');
 SELECT count(*) FROM persistomata.route;
+DROP FUNCTION wire(persistomata.event);
+DROP TABLE routed;
+SELECT persistomata.drop_machine('routed');
 REVOKE USAGE ON FOREIGN SERVER queue FROM regress_route;
 DROP ROLE regress_route;
 DROP SERVER queue;

@@ -11,8 +11,9 @@ allowed() {
 		event) echo config compat ;;
 		fsm) echo machine config compat ;;
 		transition) echo fsm machine event config compat ;;
-		# a route's options are checked by its sink's kind
-		route) echo sink encode event net config compat ;;
+		# a route's options are checked by its sink's kind, its filter is an expression
+		# as guards are
+		route) echo fsm machine sink encode event net config compat ;;
 		encode) echo event config compat ;;
 		net) echo config compat ;;
 		sink) echo encode event net config compat ;;

@@ -24,7 +24,7 @@ extern void pst_encode_source(StringInfo out, const PstEvent *event);
 /* in json.c: a time as ISO 8601 in UTC, with microseconds */
 extern void pst_encode_time(StringInfo out, int64 us_since_1970);
 
-/* dispatches on a route's format, "json" or "cloudevents" */
+/* dispatches on a route's format, "json" or "cloudevents"; an event that has a body has its own */
 extern PGDLLEXPORT void pst_encode_event(StringInfo out, const PstEvent *event, const char *format);
 
 /*

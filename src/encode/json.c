@@ -241,6 +241,34 @@ pst_encode_source(StringInfo out, const PstEvent *event)
 	append_uri_part(out, event->fsm ? event->fsm : "-");
 }
 
+/* The attributes of the distributed tracing extension, if the headers have them. */
+static void
+append_trace(StringInfo out, const char *headers)
+{
+	StringInfoData name;
+	StringInfoData value;
+	const char *at = headers;
+
+	if (headers == NULL)
+		return;
+	initStringInfo(&name);
+	initStringInfo(&value);
+	while ((at = pst_next_member(at, &name, &value)) != NULL)
+	{
+		bool		parent = strcmp(name.data, "traceparent") == 0;
+
+		if (value.len == 0 || (!parent && strcmp(name.data, "tracestate") != 0))
+			continue;
+		if (parent)
+			append_label(out, ",\"traceparent\":");
+		else
+			append_label(out, ",\"tracestate\":");
+		append_string(out, value.data);
+	}
+	pfree(name.data);
+	pfree(value.data);
+}
+
 /*
  * The source is /node/fsm, the type persistomata.<type>; id, unique as it has
  * to be, is the event's name.  The data is the same object as without envelope.
@@ -262,6 +290,7 @@ pst_encode_cloudevent(StringInfo out, const PstEvent *event)
 		append_label(out, ",\"subject\":");
 		append_string(out, event->key);
 	}
+	append_trace(out, event->headers);
 	append_label(out, ",\"datacontenttype\":\"application/json\",\"data\":");
 	pst_encode_json(out, event);
 	appendStringInfoCharMacro(out, '}');
@@ -270,7 +299,9 @@ pst_encode_cloudevent(StringInfo out, const PstEvent *event)
 void
 pst_encode_event(StringInfo out, const PstEvent *event, const char *format)
 {
-	if (format && strcmp(format, "cloudevents") == 0)
+	if (event->body)
+		appendStringInfoString(out, event->body);
+	else if (format && strcmp(format, "cloudevents") == 0)
 		pst_encode_cloudevent(out, event);
 	else
 		pst_encode_json(out, event);

@@ -42,7 +42,7 @@ enum
 {
 	COL_EVENT_ID, COL_XID, COL_OCCURRED_AT, COL_BINDING, COL_MACHINE, COL_TIMELINE, COL_TYPE,
 	COL_KEY, COL_EVENT, COL_FROM_STATE, COL_TO_STATE, COL_ACTOR, COL_ARGS, COL_PAYLOAD,
-	COL_REASON, COL_HEADERS, LOG_COLUMNS
+	COL_REASON, COL_HEADERS, COL_ONLY_ROUTE, LOG_COLUMNS
 };
 
 /* ---- the slot ---- */
@@ -144,6 +144,8 @@ fill_row(Datum *values, bool *nulls, const PstLogRow *row)
 	nulls[COL_ARGS] = row->args_null;
 	values[COL_PAYLOAD] = row->payload;
 	nulls[COL_PAYLOAD] = row->payload_null;
+	values[COL_ONLY_ROUTE] = Int32GetDatum(row->only_route);
+	nulls[COL_ONLY_ROUTE] = row->only_route == 0;
 }
 
 /* The log's columns, the same in each slot. */

@@ -25,6 +25,7 @@ typedef struct PstLogRow
 	Datum		payload;		/* jsonb */
 	bool		payload_null;
 	const char *reason;
+	int			only_route;		/* the one route that it is for; 0: all */
 } PstLogRow;
 
 /*

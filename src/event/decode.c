@@ -41,6 +41,7 @@ typedef struct CachedName
 	NameKey		key;
 	char	   *text;
 	int			version;		/* of a machine */
+	Oid			relid;			/* of a binding */
 	bool		stale;
 } CachedName;
 
@@ -95,11 +96,12 @@ to_utf8(char *text)
 }
 
 static char *
-look_up(NameKey key, int *version)
+look_up(NameKey key, int *version, Oid *relid)
 {
 	Datum		arg = Int32GetDatum(key.number);
 
 	*version = 0;
+	*relid = InvalidOid;
 	switch ((NameKind) key.kind)
 	{
 		case NAME_MACHINE:
@@ -117,6 +119,7 @@ look_up(NameKey key, int *version)
 				/* one that was dropped keeps its last name */
 				if (table == NULL)
 					return TextDatumGetCString(pst_result(0, 2, NULL));
+				*relid = relation;
 				return psprintf("%s.%s", get_namespace_name(get_rel_namespace(relation)), table);
 			}
 			break;
@@ -141,7 +144,8 @@ name_of(NameKind kind, int number)
 	if (!found || name->stale)
 	{
 		int			version;
-		char	   *text = look_up(key, &version);
+		Oid			relid;
+		char	   *text = look_up(key, &version, &relid);
 
 		if (text == NULL)
 			text = psprintf("%s %d", kind == NAME_MACHINE ? "machine" :
@@ -151,6 +155,7 @@ name_of(NameKind kind, int number)
 		if (!found || strcmp(name->text, text) != 0)
 			name->text = MemoryContextStrdup(TopMemoryContext, to_utf8(text));
 		name->version = version;
+		name->relid = relid;
 		name->stale = false;
 	}
 	return name;
@@ -190,6 +195,7 @@ void
 pst_decode_head(TupleTableSlot *row, const char *log_id, PstEvent *event)
 {
 	const CachedName *machine;
+	const CachedName *binding;
 
 	slot_getallattrs(row);
 	memset(event, 0, sizeof(*event));
@@ -200,7 +206,9 @@ pst_decode_head(TupleTableSlot *row, const char *log_id, PstEvent *event)
 	machine = name_of(NAME_MACHINE, DatumGetInt32(row->tts_values[PST_LOG_MACHINE - 1]));
 	event->machine = machine->text;
 	event->version = machine->version;
-	event->fsm = name_of(NAME_BINDING, DatumGetInt32(row->tts_values[PST_LOG_BINDING - 1]))->text;
+	binding = name_of(NAME_BINDING, DatumGetInt32(row->tts_values[PST_LOG_BINDING - 1]));
+	event->fsm = binding->text;
+	event->relid = binding->relid;
 	event->timeline = DatumGetInt32(row->tts_values[PST_LOG_TIMELINE - 1]);
 	event->node = name_of(NAME_NODE, event->timeline)->text;
 	event->type = (PstEventType) DatumGetChar(row->tts_values[PST_LOG_TYPE - 1]);
@@ -208,6 +216,8 @@ pst_decode_head(TupleTableSlot *row, const char *log_id, PstEvent *event)
 	event->event = text_column(row, PST_LOG_EVENT);
 	event->from_state = text_column(row, PST_LOG_FROM_STATE);
 	event->to_state = text_column(row, PST_LOG_TO_STATE);
+	if (!row->tts_isnull[PST_LOG_ONLY_ROUTE - 1])
+		event->only_route = DatumGetInt32(row->tts_values[PST_LOG_ONLY_ROUTE - 1]);
 }
 
 void

@@ -46,6 +46,9 @@ typedef struct PstEvent
 	char	   *headers;		/* JSON text */
 	char	   *node;
 	int			timeline;
+	Oid			relid;			/* the FSM table; InvalidOid: it was dropped or detached */
+	int			only_route;		/* the one route that it is for; 0: all */
+	char	   *body;			/* JSON text that goes out in its place, or NULL: see the format */
 } PstEvent;
 
 /* "init", "state", "value", "errored", "deleted"; a constant string */

@@ -27,7 +27,8 @@ enum
 	PST_LOG_ARGS,
 	PST_LOG_PAYLOAD,
 	PST_LOG_REASON,
-	PST_LOG_HEADERS
+	PST_LOG_HEADERS,
+	PST_LOG_ONLY_ROUTE
 };
 
 /* Their OIDs; each throws undefined_table if the extension is not there. */

@@ -95,9 +95,8 @@ text_array(List *strings, Oid type)
 						   : construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* The search_path in force, as a list of quoted schemas, pg_temp last. */
-static char *
-current_path(void)
+char *
+pst_current_path(void)
 {
 	StringInfoData path;
 	ListCell   *lc;
@@ -166,7 +165,7 @@ insert_binding(Relation rel, const PstAttachOptions *options, List *keys, List *
 		nulls[6] = 'n';
 	values[7] = CStringGetTextDatum(options->enforce);
 	values[8] = CStringGetTextDatum(options->on_final);
-	values[9] = CStringGetTextDatum(current_path());
+	values[9] = CStringGetTextDatum(pst_current_path());
 
 	pst_become_owner(&save);
 	SPI_connect();

@@ -132,6 +132,9 @@ extern void pst_fsm_invalidate(Oid relid);
 extern int	pst_enter_path(const PstFsm *fsm);
 extern void pst_leave_path(int level);
 
+/* The search_path in force, as a list of quoted schemas, pg_temp last. */
+extern char *pst_current_path(void);
+
 /* in row.c: what a row says of itself */
 extern char *pst_row_state(const PstFsm *fsm, HeapTuple tuple); /* NULL if NULL */
 extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite */

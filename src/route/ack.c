@@ -20,10 +20,10 @@
 
 static PstQuery insert_queries[PST_RING_SLOTS] = {{
 	"INSERT INTO persistomata.ack_%d (id, route, generation, kind, from_position, to_position,"
-	" settings, hash, sent, retried, duplicates, dead, at)"
-	" VALUES (pg_catalog.nextval('persistomata.ack_id'), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
+	" settings, hash, sent, retried, duplicates, dead, coalesced, at)"
+	" VALUES (pg_catalog.nextval('persistomata.ack_id'), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
 	" pg_catalog.clock_timestamp())",
-	11, {INT4OID, INT4OID, CHAROID, INT8OID, INT8OID, INT8OID, BYTEAOID, INT8OID, INT8OID, INT8OID, INT8OID},
+	12, {INT4OID, INT4OID, CHAROID, INT8OID, INT8OID, INT8OID, BYTEAOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID},
 	NULL
 }};
 
@@ -53,8 +53,8 @@ lock_current_slot(void)
 void
 pst_ack_write(const PstAck *ack)
 {
-	char		nulls[12] = "           ";
-	Datum		args[11];
+	char		nulls[13] = "            ";
+	Datum		args[12];
 
 	args[0] = Int32GetDatum(ack->route);
 	args[1] = Int32GetDatum(ack->generation);
@@ -79,6 +79,7 @@ pst_ack_write(const PstAck *ack)
 	args[8] = Int64GetDatum(ack->counts.retried);
 	args[9] = Int64GetDatum(ack->counts.duplicates);
 	args[10] = Int64GetDatum(ack->counts.dead);
+	args[11] = Int64GetDatum(ack->counts.coalesced);
 	pst_query_write_slot(insert_queries, lock_current_slot(), args, nulls);
 }
 

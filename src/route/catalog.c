@@ -26,6 +26,7 @@ static PstQuery list_query = {
 
 #define SETTINGS_SELECT \
 	"SELECT s.version, s.machine, s.types, s.events, s.states, s.format, s.options," \
+	" s.filter, s.throttle, s.search_path, s.since," \
 	" (SELECT pg_catalog.min(n.version) FROM persistomata.route_settings n" \
 	" WHERE n.route OPERATOR(pg_catalog.=) $1 AND n.version OPERATOR(pg_catalog.>) s.version)" \
 	" FROM persistomata.route_settings s WHERE s.route OPERATOR(pg_catalog.=) $1"
@@ -46,13 +47,13 @@ static PstQuery options_query = {
 };
 
 static PstQuery generation_query = {
-	"SELECT generation, from_position, settings, shift_ms FROM persistomata.route_generation"
-	" WHERE route OPERATOR(pg_catalog.=) $1 ORDER BY generation DESC LIMIT 1",
-	1, {INT4OID}, NULL
+	"SELECT generation, from_position, settings, shift_ms, to_position FROM persistomata.route_generation"
+	" WHERE route OPERATOR(pg_catalog.=) $1 AND generation OPERATOR(pg_catalog.<=) $2 ORDER BY generation DESC LIMIT 1",
+	2, {INT4OID, INT4OID}, NULL
 };
 
 static PstQuery newest_ack_queries[PST_RING_SLOTS] = {{
-	"SELECT id, to_position, settings, sent, retried, duplicates, dead, from_position, at, hash"
+	"SELECT id, to_position, settings, sent, retried, duplicates, dead, from_position, at, hash, coalesced"
 	" FROM persistomata.ack_%d"
 	" WHERE route OPERATOR(pg_catalog.=) $1 AND generation OPERATOR(pg_catalog.=) $2"
 	" AND kind OPERATOR(pg_catalog.=) $3 ORDER BY id DESC LIMIT 1",
@@ -115,6 +116,15 @@ text_list(int column)
 	return list;
 }
 
+static char *
+text_or_null(int column)
+{
+	bool		isnull;
+	Datum		value = pst_result(0, column, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
 static PstOption *
 option_array(Datum jsonb, MemoryContext context)
 {
@@ -139,7 +149,10 @@ settings_row(MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	PstRouteSettings *settings = palloc0(sizeof(PstRouteSettings));
+	char	   *format;
 	Datum		options;
+	Datum		since;
+	bool		whole;
 	bool		last;
 
 	settings->version = DatumGetInt64(pst_result(0, 1, NULL));
@@ -147,9 +160,18 @@ settings_row(MemoryContext context)
 	settings->types = text_list(3);
 	settings->events = text_list(4);
 	settings->states = text_list(5);
-	settings->format = TextDatumGetCString(pst_result(0, 6, NULL));
+	format = TextDatumGetCString(pst_result(0, 6, NULL));
+	settings->format = pst_format_is_built_in(format) ? format : "json";
+	if (settings->format != format)
+		settings->encoder = format;
 	options = pst_result(0, 7, NULL);
-	settings->until = DatumGetInt64(pst_result(0, 8, &last));
+	settings->filter = text_or_null(8);
+	settings->throttle = pst_throttle_parse(text_or_null(9));
+	since = pst_result(0, 11, &whole);
+	if (!whole)
+		settings->since = pst_snapshot_from_datum(since);
+	settings->search_path = TextDatumGetCString(pst_result(0, 10, NULL));
+	settings->until = DatumGetInt64(pst_result(0, 12, &last));
 	if (last)
 		settings->until = PG_INT64_MAX;
 	MemoryContextSwitchTo(old);
@@ -194,6 +216,7 @@ newest_ack(const PstRing *ring, int route, char kind, PstCursor *cursor)
 		cursor->counts.retried = DatumGetInt64(pst_result(0, 5, NULL));
 		cursor->counts.duplicates = DatumGetInt64(pst_result(0, 6, NULL));
 		cursor->counts.dead = DatumGetInt64(pst_result(0, 7, NULL));
+		cursor->counts.coalesced = DatumGetInt64(pst_result(0, 11, NULL));
 		if (kind == 'a')
 		{
 			cursor->next_position = DatumGetInt64(pst_result(0, 2, NULL)) + 1;
@@ -240,30 +263,36 @@ find_beginning(const PstRing *ring, PstCursor *cursor, bool from_start, int64 po
 		cursor->next_position = position_of_cut(ring, cut);
 }
 
-void
-pst_cursor_read(int route, PstCursor *cursor)
+/*
+ * The newest generation up to this one; where it stands, but for a replay's end.
+ * True if something of it is acknowledged or promised.
+ */
+static bool
+read_generation(const PstRing *ring, int route, int generation, PstCursor *cursor)
 {
-	Datum		arg = Int32GetDatum(route);
+	Datum		args[2] = {Int32GetDatum(route), Int32GetDatum(generation)};
 	PstCursor	intent;
-	PstRing		ring;
 	int64		acked,
 				intended,
 				from_position,
 				settings;
-	bool		from_settings;
+	bool		from_settings,
+				endless;
 
 	memset(cursor, 0, sizeof(*cursor));
-	if (pst_query_read(&generation_query, &arg) == 0)
-		return;
+	if (pst_query_read(&generation_query, args) == 0)
+		return false;
 	cursor->generation = DatumGetInt32(pst_result(0, 1, NULL));
 	from_position = DatumGetInt64(pst_result(0, 2, &from_settings));
 	settings = DatumGetInt64(pst_result(0, 3, NULL));
 	cursor->shift_ms = DatumGetInt64(pst_result(0, 4, NULL));
+	cursor->replay_to = DatumGetInt64(pst_result(0, 5, &endless));
+	if (endless)
+		cursor->replay_to = 0;
 
-	pst_ring_read(&ring);
 	intent = *cursor;
-	acked = newest_ack(&ring, route, 'a', cursor);
-	intended = newest_ack(&ring, route, 'i', &intent);
+	acked = newest_ack(ring, route, 'a', cursor);
+	intended = newest_ack(ring, route, 'i', &intent);
 	if (intended > acked)
 	{
 		*cursor = intent;
@@ -272,17 +301,37 @@ pst_cursor_read(int route, PstCursor *cursor)
 	if (acked > 0 || intended > 0)
 	{
 		cursor->begun = true;
-		return;
+		return true;
 	}
+	/* what is sent again is sent as the route is now */
 	if (cursor->generation > 1)
-	{
-		/* counts go on through a seek */
-		PstCursor	before = {.generation = cursor->generation - 1};
+		cursor->settings = settings;
+	find_beginning(ring, cursor, !from_settings, from_position, settings);
+	return false;
+}
 
-		newest_ack(&ring, route, 'a', &before);
+void
+pst_cursor_read(int route, PstCursor *cursor)
+{
+	PstCursor	before;
+	PstRing		ring;
+	bool		moved;
+
+	pst_ring_read(&ring);
+	moved = read_generation(&ring, route, PG_INT32_MAX, cursor);
+	if (cursor->generation <= 1)
+		return;
+	/* counts go on through a seek, and after a replay the route itself */
+	(void) read_generation(&ring, route, cursor->generation - 1, &before);
+	if (!moved)
 		cursor->counts = before.counts;
+	if (cursor->replay_to > 0)
+	{
+		cursor->resume_position = before.next_position;
+		/* what has not been sent yet is not skipped */
+		if (!moved)
+			cursor->next_position = Min(cursor->next_position, before.next_position);
 	}
-	find_beginning(&ring, cursor, !from_settings, from_position, settings);
 }
 
 /* route_position(route_id): with the extension's own rights */

@@ -13,12 +13,14 @@
 #include "catalog/pg_type_d.h"
 #include "catalog/namespace.h"
 #include "compat/compat.h"
-#include "event/cut.h"
+#include "event/log.h"
 #include "event/query.h"
 #include "event/wake.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
+#include "fsm/fsm.h"
 #include "miscadmin.h"
+#include "route/code.h"
 #include "route/edit.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -35,7 +37,6 @@ PG_FUNCTION_INFO_V1(pst_alter_route);
 PG_FUNCTION_INFO_V1(pst_drop_route);
 PG_FUNCTION_INFO_V1(pst_enable_route);
 PG_FUNCTION_INFO_V1(pst_disable_route);
-PG_FUNCTION_INFO_V1(pst_seek_route);
 PG_FUNCTION_INFO_V1(pst_retry_dead_letter);
 PG_FUNCTION_INFO_V1(pst_discard_dead_letter);
 
@@ -55,16 +56,11 @@ static PstQuery version_query = {
 };
 
 static PstQuery settings_query = {
-	"INSERT INTO persistomata.route_settings (route, version, machine, types, events, states, format, start, options)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-	9, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID}, NULL
-};
-
-static PstQuery generation_query = {
-	"INSERT INTO persistomata.route_generation (route, generation, from_position, settings, shift_ms)"
-	" SELECT $1, coalesce(pg_catalog.max(generation), 0) OPERATOR(pg_catalog.+) 1, $2, $3, $4"
-	" FROM persistomata.route_generation WHERE route OPERATOR(pg_catalog.=) $1",
-	4, {INT4OID, INT8OID, INT8OID, INT8OID}, NULL
+	"INSERT INTO persistomata.route_settings (route, version, machine, types, events, states, format, start, options,"
+	" filter, throttle, search_path, since)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+	13, {INT4OID, INT8OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, JSONBOID,
+	TEXTOID, TEXTOID, TEXTOID, PG_SNAPSHOTOID}, NULL
 };
 
 static PstQuery find_query = {
@@ -74,7 +70,8 @@ static PstQuery find_query = {
 };
 
 static PstQuery newest_settings_query = {
-	"SELECT machine, types, events, states, format, start, options, version FROM persistomata.route_settings"
+	"SELECT machine, types, events, states, format, start, options, filter, throttle, search_path, since, version"
+	" FROM persistomata.route_settings"
 	" WHERE route OPERATOR(pg_catalog.=) $1 ORDER BY version DESC LIMIT 1",
 	1, {INT4OID}, NULL
 };
@@ -123,15 +120,28 @@ pst_owner_begin(PstOwnerRights *rights)
 		ReleaseSysCache(tuple);
 	}
 	GetUserIdAndSecContext(&rights->user, &rights->context);
-	SetUserIdAndSecContext(owner, rights->context | SECURITY_LOCAL_USERID_CHANGE);
+	rights->owner = owner;
+	pst_owner_resume(rights);
 	SPI_connect();
+}
+
+void
+pst_owner_resume(const PstOwnerRights *rights)
+{
+	SetUserIdAndSecContext(rights->owner, rights->context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+pst_owner_pause(const PstOwnerRights *rights)
+{
+	SetUserIdAndSecContext(rights->user, rights->context);
 }
 
 void
 pst_owner_end(const PstOwnerRights *rights)
 {
 	SPI_finish();
-	SetUserIdAndSecContext(rights->user, rights->context);
+	pst_owner_pause(rights);
 }
 
 void
@@ -143,9 +153,8 @@ pst_route_check_owner(const PstOwnerRights *rights, Oid owner, const char *name)
 				 errmsg("must be owner of route \"%s\"", name)));
 }
 
-/* Find a route by name and lock it; throws unless the caller may alter it. */
-static int
-find_route(const PstOwnerRights *rights, const char *name, char **server)
+int
+pst_find_route(const PstOwnerRights *rights, const char *name, char **server)
 {
 	Datum		arg = CStringGetTextDatum(name);
 	int			id;
@@ -187,16 +196,6 @@ needed_arg(FunctionCallInfo fcinfo, int n, const char *name)
 	return text;
 }
 
-static void
-refuse_unsupported(FunctionCallInfo fcinfo, int filter, int throttle)
-{
-	if (!PG_ARGISNULL(filter) || !PG_ARGISNULL(throttle))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a route cannot have a %s yet",
-						PG_ARGISNULL(filter) ? "throttle" : "filter")));
-}
-
 /* An array that is given; an empty one stands for NULL: all. */
 static void
 array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
@@ -208,113 +207,207 @@ array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
 						   ARR_DIMS(DatumGetArrayTypeP(*value))) == 0 ? 'n' : ' ';
 }
 
-Datum
-pst_create_route(PG_FUNCTION_ARGS)
+/* The columns of route_settings, as the queries above have them. */
+enum
 {
-	char	   *name = needed_arg(fcinfo, 0, "the route's name");
-	char	   *server = needed_arg(fcinfo, 1, "the server");
-	char	   *format = needed_arg(fcinfo, 7, "the format");
-	char	   *start = needed_arg(fcinfo, 9, "the start");
-	const PstSinkOps *ops = pst_route_check_server(server);
-	PstOwnerRights rights;
-	NameData	server_name;
-	Datum		args[9];
-	char		nulls[10] = "         ";
-	int			id;
-	int64		version;
+	SET_ROUTE, SET_VERSION, SET_MACHINE, SET_TYPES, SET_EVENTS, SET_STATES, SET_FORMAT, SET_START,
+	SET_OPTIONS, SET_FILTER, SET_THROTTLE, SET_PATH, SET_SINCE, SETTINGS_COLUMNS
+};
 
-	needed_arg(fcinfo, 2, "the machine");
-	refuse_unsupported(fcinfo, 6, 8);
-	pst_route_check_texts(format, start);
+typedef struct NewSettings
+{
+	Datum		values[SETTINGS_COLUMNS];
+	char		nulls[SETTINGS_COLUMNS + 1];
+} NewSettings;
+
+static void
+set_text(NewSettings *settings, int column, const char *text)
+{
+	settings->nulls[column] = text == NULL ? 'n' : ' ';
+	if (text)
+		settings->values[column] = CStringGetTextDatum(text);
+}
+
+/*
+ * A filter or throttle that is given; the empty string takes it away.  What is
+ * asked for is checked as the caller.
+ */
+static void
+set_conditions(NewSettings *settings, const char *filter, const char *throttle)
+{
+	if (throttle && *throttle)
+		(void) pst_throttle_parse(throttle);
+	if (throttle)
+		set_text(settings, SET_THROTTLE, *throttle ? throttle : NULL);
+	if (filter && *filter)
+		pst_filter_check(filter);
+	if (filter)
+		set_text(settings, SET_FILTER, *filter ? filter : NULL);
+	/* the path goes with the filter; without one it is the encoder's */
+	if ((filter && *filter) || settings->nulls[SET_FILTER] == 'n')
+		set_text(settings, SET_PATH, pst_current_path());
+}
+
+/* The settings that create_route's arguments make; checked as the caller. */
+static void
+settings_of_arguments(FunctionCallInfo fcinfo, const PstSinkOps *ops, NewSettings *settings)
+{
+	const char *start = needed_arg(fcinfo, 9, "the start");
+
+	memset(settings->nulls, ' ', SETTINGS_COLUMNS);
+	settings->nulls[SETTINGS_COLUMNS] = '\0';
+	set_text(settings, SET_MACHINE, needed_arg(fcinfo, 2, "the machine"));
+	set_text(settings, SET_FORMAT, pst_route_check_format(ops, needed_arg(fcinfo, 7, "the format")));
+	pst_route_check_start(start);
+	set_text(settings, SET_START, start);
 	if (!PG_ARGISNULL(3))
-		pst_route_check_types(PG_GETARG_DATUM(3));
+		pst_route_check_types(PG_GETARG_DATUM(3), strcmp(start, "snapshot") == 0);
+	for (int i = 0; i < 3; i++)
+	{
+		settings->nulls[SET_TYPES + i] = 'n';
+		array_arg(fcinfo, 3 + i, &settings->values[SET_TYPES + i], &settings->nulls[SET_TYPES + i]);
+	}
+	settings->nulls[SET_SINCE] = settings->nulls[SET_FILTER] = settings->nulls[SET_THROTTLE] = 'n';
+	set_conditions(settings, text_arg(fcinfo, 6), text_arg(fcinfo, 8));
 	if (PG_ARGISNULL(10))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("options must not be null")));
 	pst_route_check_options(ops, PG_GETARG_DATUM(10));
-	namestrcpy(&server_name, server);
+	settings->values[SET_OPTIONS] = PG_GETARG_DATUM(10);
+}
 
-	pst_owner_begin(&rights);
+/* As the extension's owner. */
+static int
+insert_route(const PstOwnerRights *rights, const char *name, const char *server)
+{
+	Datum		args[3];
+	NameData	server_name;
+
 	args[0] = CStringGetTextDatum(name);
 	if (pst_query_write(&exists_query, args, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("route \"%s\" exists already", name)));
+	namestrcpy(&server_name, server);
 	args[1] = NameGetDatum(&server_name);
-	args[2] = ObjectIdGetDatum(rights.user);
+	args[2] = ObjectIdGetDatum(rights->user);
 	pst_query_write(&create_query, args, NULL);
-	id = DatumGetInt32(pst_result(0, 1, NULL));
-	version = draw_version();
+	return DatumGetInt32(pst_result(0, 1, NULL));
+}
 
-	args[0] = Int32GetDatum(id);
-	args[1] = Int64GetDatum(version);
-	args[2] = PG_GETARG_DATUM(2);
-	for (int i = 0; i < 3; i++)
-	{
-		args[3 + i] = (Datum) 0;
-		nulls[3 + i] = 'n';
-		array_arg(fcinfo, 3 + i, &args[3 + i], &nulls[3 + i]);
-	}
-	args[6] = PG_GETARG_DATUM(7);
-	args[7] = PG_GETARG_DATUM(9);
-	args[8] = PG_GETARG_DATUM(10);
-	pst_query_write(&settings_query, args, nulls);
+/* A machine that is named as such, whose tables are known. */
+static void
+check_tables(const PstOwnerRights *rights, Datum machine)
+{
+	if (strchr(TextDatumGetCString(machine), '*') == NULL)
+		pst_route_check_tables(rights->user, machine);
+}
 
-	args[1] = Int64GetDatum(1);
-	args[2] = Int64GetDatum(version);
-	args[3] = Int64GetDatum(0);
-	pst_query_write(&generation_query, args, strcmp(start, "earliest") == 0 ? NULL : " n  ");
+Datum
+pst_create_route(PG_FUNCTION_ARGS)
+{
+	char	   *name = needed_arg(fcinfo, 0, "the route's name");
+	char	   *server = needed_arg(fcinfo, 1, "the server");
+	const PstSinkOps *ops = pst_route_check_server(server);
+	PstOwnerRights rights;
+	NewSettings settings;
+	const char *start;
+	int			id;
+
+	settings_of_arguments(fcinfo, ops, &settings);
+	start = text_arg(fcinfo, 9);
+	pst_owner_begin(&rights);
+	check_tables(&rights, settings.values[SET_MACHINE]);
+	id = insert_route(&rights, name, server);
+	settings.values[SET_ROUTE] = Int32GetDatum(id);
+	settings.values[SET_VERSION] = Int64GetDatum(draw_version());
+	pst_query_write(&settings_query, settings.values, settings.nulls);
+
+	pst_generation_begin(&(PstGeneration) {
+		.route = id,
+		.from_position = strcmp(start, "earliest") == 0 ? 1 : 0,
+		.settings = DatumGetInt64(settings.values[SET_VERSION])
+	});
 	pst_owner_end(&rights);
+	if (strcmp(start, "snapshot") == 0)
+		pst_route_snapshot(id, text_arg(fcinfo, 2));
 	pst_routes_changed();
 	PG_RETURN_INT32(id);
+}
+
+static const PstSinkOps *
+sink_of_route(const char *name, const char *server)
+{
+	ForeignServer *sink = GetForeignServerByName(server, true);
+	const PstSinkOps *ops = sink ? pst_sink_of_wrapper(GetForeignDataWrapper(sink->fdwid)->fdwname) : NULL;
+
+	if (ops == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" of route \"%s\" does not exist", server, name)));
+	return ops;
+}
+
+/* The newest settings of a route; as the extension's owner. */
+static void
+read_settings(int route, NewSettings *settings)
+{
+	Datum		arg = Int32GetDatum(route);
+
+	pst_query_write(&newest_settings_query, &arg, NULL);
+	settings->nulls[SET_ROUTE] = settings->nulls[SET_VERSION] = ' ';
+	settings->nulls[SETTINGS_COLUMNS] = '\0';
+	settings->values[SET_ROUTE] = arg;
+	for (int column = SET_MACHINE; column < SETTINGS_COLUMNS; column++)
+	{
+		bool		isnull;
+
+		settings->values[column] = pst_result(0, column - SET_MACHINE + 1, &isnull);
+		settings->nulls[column] = isnull ? 'n' : ' ';
+	}
+}
+
+/* What alter_route gives besides arrays; checked as the caller. */
+static void
+change_settings(FunctionCallInfo fcinfo, const char *name, const char *server, NewSettings *settings)
+{
+	char	   *format = text_arg(fcinfo, 6);
+
+	if (format)
+		set_text(settings, SET_FORMAT, pst_route_check_format(sink_of_route(name, server), format));
+	set_conditions(settings, text_arg(fcinfo, 5), text_arg(fcinfo, 7));
+	if (PG_ARGISNULL(8))
+		return;
+	pst_route_check_options(sink_of_route(name, server), PG_GETARG_DATUM(8));
+	settings->values[SET_OPTIONS] = PG_GETARG_DATUM(8);
 }
 
 Datum
 pst_alter_route(PG_FUNCTION_ARGS)
 {
 	char	   *name = needed_arg(fcinfo, 0, "the route's name");
-	char	   *format = text_arg(fcinfo, 6);
 	char	   *server;
 	PstOwnerRights rights;
-	Datum		args[9];
-	char		nulls[10] = "         ";
+	NewSettings settings;
+	int			id;
 
-	refuse_unsupported(fcinfo, 5, 7);
-	pst_route_check_texts(format, NULL);
 	if (!PG_ARGISNULL(2))
-		pst_route_check_types(PG_GETARG_DATUM(2));
-
+		pst_route_check_types(PG_GETARG_DATUM(2), false);
 	pst_owner_begin(&rights);
-	args[0] = Int32GetDatum(find_route(&rights, name, &server));
-	args[1] = Int64GetDatum(draw_version());
-	pst_query_write(&newest_settings_query, args, NULL);
-	for (int i = 0; i < 7; i++)
-	{
-		bool		isnull;
-
-		args[2 + i] = pst_result(0, i + 1, &isnull);
-		nulls[2 + i] = isnull ? 'n' : ' ';
-	}
+	id = pst_find_route(&rights, name, &server);
 	if (!PG_ARGISNULL(1))
-		args[2] = PG_GETARG_DATUM(1);
+		check_tables(&rights, PG_GETARG_DATUM(1));
+	settings.values[SET_VERSION] = Int64GetDatum(draw_version());
+	read_settings(id, &settings);
+	pst_owner_pause(&rights);
+	change_settings(fcinfo, name, server, &settings);
+	pst_owner_resume(&rights);
+	if (!PG_ARGISNULL(1))
+		settings.values[SET_MACHINE] = PG_GETARG_DATUM(1);
 	for (int i = 0; i < 3; i++)
-		array_arg(fcinfo, 2 + i, &args[3 + i], &nulls[3 + i]);
-	if (format)
-		args[6] = PG_GETARG_DATUM(6);
-	if (!PG_ARGISNULL(8))
-	{
-		ForeignServer *sink = GetForeignServerByName(server, true);
-		const PstSinkOps *ops = sink ? pst_sink_of_wrapper(GetForeignDataWrapper(sink->fdwid)->fdwname) : NULL;
-
-		if (ops == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("server \"%s\" of route \"%s\" does not exist", server, name)));
-		pst_route_check_options(ops, PG_GETARG_DATUM(8));
-		args[8] = PG_GETARG_DATUM(8);
-	}
-	pst_query_write(&settings_query, args, nulls);
+		array_arg(fcinfo, 2 + i, &settings.values[SET_TYPES + i], &settings.nulls[SET_TYPES + i]);
+	pst_query_write(&settings_query, settings.values, settings.nulls);
 	pst_owner_end(&rights);
 	pst_routes_changed();
 	PG_RETURN_VOID();
@@ -327,7 +420,7 @@ pst_drop_route(PG_FUNCTION_ARGS)
 	Datum		arg;
 
 	pst_owner_begin(&rights);
-	arg = Int32GetDatum(find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
+	arg = Int32GetDatum(pst_find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
 	pst_query_write(&drop_query, &arg, NULL);
 	pst_owner_end(&rights);
 	pst_routes_changed();
@@ -341,7 +434,7 @@ set_enabled(text *name, bool enabled)
 	Datum		args[2];
 
 	pst_owner_begin(&rights);
-	args[0] = Int32GetDatum(find_route(&rights, text_to_cstring(name), NULL));
+	args[0] = Int32GetDatum(pst_find_route(&rights, text_to_cstring(name), NULL));
 	args[1] = BoolGetDatum(enabled);
 	pst_query_write(&enable_query, args, NULL);
 	pst_owner_end(&rights);
@@ -359,56 +452,6 @@ Datum
 pst_disable_route(PG_FUNCTION_ARGS)
 {
 	set_enabled(PG_GETARG_TEXT_PP(0), false);
-	PG_RETURN_VOID();
-}
-
-/*
- * How far stream ids must be moved so that what is sent again lies above all
- * that was sent before.
- */
-static int64
-shift_for(int route, int64 position)
-{
-	PstCursor	cursor;
-	PstRing		ring;
-	PstCut		newest;
-	PstCut	   *cuts;
-	int64		cut;
-	bool		gap;
-
-	pst_cursor_read(route, &cursor);
-	pst_ring_read(&ring);
-	pst_cut_newest(&ring, &newest);
-	cut = pst_cut_at_position(&ring, position);
-	if (cut == 0 || pst_cut_load(&ring, cut, 1, CurrentMemoryContext, &cuts, &gap) == 0)
-		return cursor.shift_ms;
-	return cursor.shift_ms + newest.stream_ms - cuts[1].stream_ms + 1;
-}
-
-Datum
-pst_seek_route(PG_FUNCTION_ARGS)
-{
-	int64		position = PG_GETARG_INT64(1);
-	PstOwnerRights rights;
-	Datum		args[4];
-
-	if (position < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("a position is at least 1")));
-	pst_owner_begin(&rights);
-	/* nobody may empty a slot while we decide to go back into it */
-	pst_cut_lock();
-	args[0] = Int32GetDatum(find_route(&rights, text_to_cstring(PG_GETARG_TEXT_PP(0)), NULL));
-	PushActiveSnapshot(GetLatestSnapshot());
-	args[3] = Int64GetDatum(shift_for(DatumGetInt32(args[0]), position));
-	pst_query_read(&newest_settings_query, args);
-	args[2] = pst_result(0, 8, NULL);
-	PopActiveSnapshot();
-	args[1] = Int64GetDatum(position);
-	pst_query_write(&generation_query, args, NULL);
-	pst_owner_end(&rights);
-	pst_routes_changed();
 	PG_RETURN_VOID();
 }
 

@@ -9,13 +9,13 @@
 #include "event/query.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "route/code.h"
 #include "route/edit.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-static const char *const formats[] = {"json", "cloudevents", NULL};
 static const char *const starts[] = {"now", "earliest", "snapshot", NULL};
 static const char *const types[] = {"init", "state", "value", "errored", "deleted", NULL};
 
@@ -71,30 +71,49 @@ pst_route_check_server(const char *name)
 }
 
 void
-pst_route_check_texts(const char *format, const char *start)
+pst_route_check_start(const char *start)
 {
-	if (format)
-		check_choice("format", format, formats);
-	if (start)
-		check_choice("start", start, starts);
-	if (start && strcmp(start, "snapshot") == 0)
+	check_choice("start", start, starts);
+}
+
+bool
+pst_format_is_built_in(const char *format)
+{
+	return strcmp(format, "json") == 0 || strcmp(format, "cloudevents") == 0;
+}
+
+char *
+pst_route_check_format(const PstSinkOps *ops, const char *format)
+{
+	if (ops->has_columns && strcmp(format, "json") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a route cannot start with a snapshot yet"),
-				 errhint("Use \"earliest\" to begin with the oldest event that is kept.")));
+				 errmsg("a route to a %s server has no format", ops->kind),
+				 errdetail("An event's fields are columns there.")));
+	return pst_format_is_built_in(format) ? pstrdup(format) : pst_encoder_check(format);
 }
 
 void
-pst_route_check_types(Datum array)
+pst_route_check_types(Datum array, bool snapshot)
 {
 	Datum	   *elements;
 	bool	   *nulls;
+	bool		has_init = false;
 	int			n;
 
 	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
 					  &elements, &nulls, &n);
 	for (int i = 0; i < n; i++)
-		check_choice("type of event", nulls[i] ? "" : TextDatumGetCString(elements[i]), types);
+	{
+		const char *type = nulls[i] ? "" : TextDatumGetCString(elements[i]);
+
+		check_choice("type of event", type, types);
+		has_init |= strcmp(type, "init") == 0;
+	}
+	if (snapshot && n > 0 && !has_init)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a route that starts with a snapshot must want events of type \"init\"")));
 }
 
 void

@@ -8,8 +8,16 @@
 #include "postgres.h"
 
 #include "event/event.h"
+#include "event/snapshot.h"
 #include "nodes/pg_list.h"
 #include "sink/sink.h"
+
+/* How often, and how much, a route sends. */
+typedef struct PstThrottle
+{
+	bool		last;			/* of each instance only the last event of a shipment */
+	int			every_ms;		/* from the begin of a shipment to that of the next; 0: at once */
+} PstThrottle;
 
 /* One version of what a route is. */
 typedef struct PstRouteSettings
@@ -20,8 +28,14 @@ typedef struct PstRouteSettings
 	List	   *types;			/* of char *; NIL: all */
 	List	   *events;
 	List	   *states;
-	char	   *format;
+	char	   *filter;			/* SQL, or NULL */
+	const char *format;			/* what sinks are told: "json" or "cloudevents" */
+	char	   *encoder;		/* its qualified name, or NULL */
+	char	   *search_path;	/* that filter and encoder run under */
+	PstThrottle throttle;
+	PstSnapshot *since;			/* what it sees is in the route's own snapshot; or NULL */
 	PstOption  *options;		/* ended by a NULL name */
+	struct PstRouteCode *code;	/* code.c's */
 } PstRouteSettings;
 
 typedef struct PstRouteCounts
@@ -30,6 +44,7 @@ typedef struct PstRouteCounts
 	int64		retried;
 	int64		duplicates;
 	int64		dead;
+	int64		coalesced;		/* left out by throttle => 'last' */
 } PstRouteCounts;
 
 /* Where a route stands. */
@@ -40,6 +55,8 @@ typedef struct PstCursor
 	bool		begun;			/* false: no cut has seen the route yet */
 	int64		next_position;
 	int64		settings;		/* version in force there; 0: to be found */
+	int64		replay_to;		/* up to here it sends again, */
+	int64		resume_position;	/* and then goes on there; both 0: it is no replay */
 	PstRouteCounts counts;
 
 	/* an intent without an acknowledgement: this very shipment comes first */
@@ -77,6 +94,15 @@ extern void pst_cursor_read(int route, PstCursor *cursor);
 /* in match.c: pure */
 extern bool pst_route_wants(const PstRouteSettings *settings, const PstEvent *event);
 extern bool pst_glob_match(const char *glob, const char *text);
+
+/* in throttle.c: throws if the text, which may be NULL, is none */
+extern PstThrottle pst_throttle_parse(const char *text);
+
+/* in throttle.c: keeps the last event of each instance, in order; returns how many went */
+extern int	pst_coalesce(PstEvent *events, int *nevents);
+
+/* in rights.c: may this role read the events of an FSM table?  In a transaction. */
+extern bool pst_route_may_read(Oid role, Oid relid);
 
 /* The kind of sink behind a foreign data wrapper, or NULL if it is none. */
 extern const PstSinkOps *pst_sink_of_wrapper(const char *fdwname);

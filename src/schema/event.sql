@@ -60,7 +60,8 @@ BEGIN
 			args        jsonb,
 			payload     jsonb,
 			reason      text,
-			headers     jsonb)', slot);
+			headers     jsonb,
+			only_route  int)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.log_%s (xid, event_id)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.log_%s (binding, key, event_id)', slot);
 		EXECUTE pg_catalog.format('CREATE TABLE persistomata.cut_%s (
@@ -86,6 +87,7 @@ BEGIN
 			retried       bigint NOT NULL,
 			duplicates    bigint NOT NULL,
 			dead          bigint NOT NULL,
+			coalesced     bigint NOT NULL,
 			at            timestamptz NOT NULL)', slot);
 		EXECUTE pg_catalog.format('CREATE INDEX ON persistomata.ack_%s (route, generation, id)', slot);
 		INSERT INTO persistomata.ring (slot, turn) VALUES (slot, CASE slot WHEN 0 THEN 1 ELSE 0 END);
@@ -111,7 +113,8 @@ SELECT l.event_id, persistomata.event_type_name(l.type) AS type, v.name AS machi
   LEFT JOIN pg_catalog.pg_class c ON c.oid = b.relid
   LEFT JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
   LEFT JOIN persistomata.machine_version v ON v.id = l.machine
-  LEFT JOIN persistomata.node n ON n.timeline = l.timeline;
+  LEFT JOIN persistomata.node n ON n.timeline = l.timeline
+ WHERE l.only_route IS NULL;
 COMMENT ON VIEW persistomata.event IS 'the event log, as far back as persistomata.retention reaches';
 
 -- A restored dump brings the rows of these two along: they replace ours.

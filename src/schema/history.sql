@@ -1,12 +1,14 @@
 -- The log, read back: history, state_at, verify.
 
 CREATE VIEW persistomata.log_row AS
+SELECT l.* FROM (
 SELECT * FROM persistomata.log_0 UNION ALL SELECT * FROM persistomata.log_1 UNION ALL
 SELECT * FROM persistomata.log_2 UNION ALL SELECT * FROM persistomata.log_3 UNION ALL
 SELECT * FROM persistomata.log_4 UNION ALL SELECT * FROM persistomata.log_5 UNION ALL
-SELECT * FROM persistomata.log_6 UNION ALL SELECT * FROM persistomata.log_7;
+SELECT * FROM persistomata.log_6 UNION ALL SELECT * FROM persistomata.log_7) l
+ WHERE l.only_route IS NULL;
 COMMENT ON VIEW persistomata.log_row IS
-'internal: the rows of all slots of the log';
+'internal: the rows of all slots of the log, without what is for one route only';
 
 DO $$
 DECLARE

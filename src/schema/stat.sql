@@ -28,7 +28,7 @@ CREATE FUNCTION persistomata.live_routes(
 	OUT route int, OUT state text, OUT "position" bigint, OUT sent bigint, OUT retried bigint,
 	OUT duplicates bigint, OUT dead bigint, OUT last_error text, OUT last_error_at timestamptz,
 	OUT next_attempt_at timestamptz, OUT p50_ms float8, OUT p99_ms float8,
-	OUT state_since timestamptz, OUT rate float8)
+	OUT state_since timestamptz, OUT rate float8, OUT coalesced bigint)
 RETURNS SETOF record
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_live_routes';
 COMMENT ON FUNCTION persistomata.live_routes() IS 'the live state of routes in shared memory';
@@ -77,7 +77,8 @@ SELECT r.name AS route, r.server::text AS server,
 	   l.last_error, l.last_error_at, l.next_attempt_at, l.p50_ms, l.p99_ms,
 	   l.state_since, l.rate AS events_per_second,
 	   CASE WHEN g.events > 0 AND l.state IN ('sending', 'idle') AND l.rate > 0
-			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at
+			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at,
+	   coalesce(l.coalesced, 0) AS coalesced
   FROM persistomata.route r
   LEFT JOIN persistomata.live_routes() l ON l.route = r.id
   LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = r.server
@@ -89,6 +90,20 @@ SELECT r.name AS route, r.server::text AS server,
 COMMENT ON VIEW persistomata.stat_route IS
 'routes: where each stands, how far behind, and what is in its way';
 GRANT SELECT ON persistomata.stat_worker, persistomata.stat_route TO PUBLIC;
+
+CREATE VIEW persistomata.stat_replay WITH (security_barrier) AS
+SELECT r.name AS route, g.from_position, g.to_position, p.settled AS position, p.settled = g.to_position AS done, g.begun_at,
+	   CASE WHEN p.settled >= g.from_position AND p.settled < g.to_position
+			THEN clock_timestamp() + (clock_timestamp() - g.begun_at) * ((g.to_position - p.settled)::float8
+																		 / (p.settled - g.from_position + 1)) END AS ends_at
+  FROM persistomata.route r
+  JOIN LATERAL (SELECT * FROM persistomata.route_generation n WHERE n.route = r.id ORDER BY n.generation DESC LIMIT 1) g
+	ON g.to_position IS NOT NULL
+ CROSS JOIN LATERAL (SELECT greatest(least(persistomata.route_position(r.id), g.to_position), g.from_position - 1) AS settled) p
+ WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+COMMENT ON VIEW persistomata.stat_replay IS
+'the last replay of each route: how far it is, and when it will end';
+GRANT SELECT ON persistomata.stat_replay TO PUBLIC;
 
 
 -- What keeps a slot of the ring.  A route that has not begun pins nothing.
@@ -142,16 +157,17 @@ GRANT SELECT ON persistomata.stat_ring TO PUBLIC;
 -- in them ask about the caller: he sees of the log what he may see of the table.
 CREATE VIEW persistomata.entry WITH (security_barrier) AS
 SELECT b.relid AS fsm, l.key, l.to_state AS state, l.occurred_at AS entered_at, l.event_id
-  FROM (SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_0 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_1 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_2 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_3 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_4 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_5 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_6 UNION ALL
-		SELECT binding, key, to_state, occurred_at, event_id, type FROM persistomata.log_7) l
+  FROM (SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_0 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_1 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_2 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_3 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_4 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_5 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_6 UNION ALL
+		SELECT binding, key, to_state, occurred_at, event_id, type, only_route FROM persistomata.log_7) l
   JOIN persistomata.binding b ON b.id = l.binding
  WHERE l.type IN ('i'::"char", 's'::"char")
+   AND l.only_route IS NULL
    AND b.relid IS NOT NULL
    AND pg_catalog.has_table_privilege(b.relid, 'SELECT')
    AND NOT pg_catalog.row_security_active(b.relid);

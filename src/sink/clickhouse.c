@@ -269,6 +269,7 @@ const PstSinkOps pst_clickhouse_sink = {
 	.kind = "clickhouse",
 	.options = clickhouse_options,
 	.names_shipments = true,
+	.has_columns = true,
 	.max_rows = 50000,
 	.max_bytes = 16 * 1024 * 1024,
 	.open = clickhouse_open,

@@ -30,13 +30,32 @@ PG_FUNCTION_INFO_V1(pst_redis_options);
 PG_FUNCTION_INFO_V1(pst_http_options);
 PG_FUNCTION_INFO_V1(pst_postgres_options);
 
+/* What every kind takes: the limits of a shipment, which workers hold to. */
+static const PstOptionDef shipment_options[] = {
+	{"max_rows", PST_OPTION_SERVER, PST_OPTION_INT, NULL, 1, 1000000, NULL},
+	{"max_bytes", PST_OPTION_SERVER, PST_OPTION_INT, NULL, 1024, 268435456, NULL},
+	{"linger_ms", PST_OPTION_SERVER, PST_OPTION_INT, "0", 0, 3600000, NULL},
+	{"max_rows", PST_OPTION_ROUTE, PST_OPTION_INT, NULL, 1, 1000000, NULL},
+	{"max_bytes", PST_OPTION_ROUTE, PST_OPTION_INT, NULL, 1024, 268435456, NULL},
+	{"linger_ms", PST_OPTION_ROUTE, PST_OPTION_INT, NULL, 0, 3600000, NULL},
+	{NULL}
+};
+
 static const PstOptionDef *
-find_option(const PstSinkOps *ops, PstOptionPlace place, const char *name)
+find_in(const PstOptionDef *defs, PstOptionPlace place, const char *name)
 {
-	for (const PstOptionDef *def = ops->options; def->name; def++)
+	for (const PstOptionDef *def = defs; def->name; def++)
 		if (def->place == place && strcmp(def->name, name) == 0)
 			return def;
 	return NULL;
+}
+
+static const PstOptionDef *
+find_option(const PstSinkOps *ops, PstOptionPlace place, const char *name)
+{
+	const PstOptionDef *def = find_in(ops->options, place, name);
+
+	return def ? def : find_in(shipment_options, place, name);
 }
 
 PST_NORETURN static void
@@ -47,6 +66,9 @@ refuse_name(const PstSinkOps *ops, PstOptionPlace place, const char *name)
 	initStringInfo(&valid);
 	for (const PstOptionDef *def = ops->options; def->name; def++)
 		if (def->place == place)
+			appendStringInfo(&valid, "%s%s", valid.len > 0 ? ", " : "", def->name);
+	for (const PstOptionDef *def = shipment_options; def->name; def++)
+		if (def->place == place && find_in(ops->options, place, def->name) == NULL)
 			appendStringInfo(&valid, "%s%s", valid.len > 0 ? ", " : "", def->name);
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),

@@ -137,6 +137,7 @@ typedef struct PstSinkOps
 	const PstOptionDef *options;
 	bool		names_shipments;	/* its names are per shipment: range and hash are made
 									 * durable before the first byte */
+	bool		has_columns;	/* it takes events field by field: a route has no format */
 	/*
 	 * What a route with these options does is done by the worker itself, in the
 	 * transaction that acknowledges it (see worker/embedded.c): nothing is

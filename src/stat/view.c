@@ -18,8 +18,8 @@ static void
 put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 {
 	static const char *const states[] = {"stopped", "idle", "sending", "retrying", "misconfigured"};
-	Datum		values[14];
-	bool		nulls[14] = {false};
+	Datum		values[15];
+	bool		nulls[15] = {false};
 	double		p50 = pst_stat_percentile(stat, 0.5);
 	double		p99 = pst_stat_percentile(stat, 0.99);
 
@@ -43,6 +43,7 @@ put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 	nulls[12] = stat->state_since == 0;
 	values[13] = Float8GetDatum(stat->rate);
 	nulls[13] = stat->rate <= 0;
+	values[14] = Int64GetDatum(stat->counts.coalesced);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

@@ -35,6 +35,7 @@ typedef struct Bulk
 	PstEventType type;
 	const char *reason;
 	bool		log;
+	int			only_route;		/* the one that it is for; 0: all, and timers too */
 	PstLogRow	rows[ROWS_AT_ONCE];
 	int			n;
 	MemoryContext cxt;			/* of the rows */
@@ -66,7 +67,8 @@ add_log_row(Bulk *bulk, const char *key, const char *state, HeapTuple tuple)
 		.to_state = begins ? state : NULL,
 		.args_null = true,
 		.payload = pst_row_payload(bulk->fsm, tuple),
-		.reason = bulk->reason
+		.reason = bulk->reason,
+		.only_route = bulk->only_route
 	};
 }
 
@@ -77,8 +79,10 @@ add_row(Bulk *bulk, HeapTuple tuple)
 	char	   *key = pst_row_key(fsm, tuple);
 	char	   *state = pst_row_state(fsm, tuple);
 
-	if (bulk->log && fsm->logs[bulk->type])
+	if (bulk->log && (fsm->logs[bulk->type] || bulk->only_route != 0))
 		add_log_row(bulk, key, state, tuple);
+	if (bulk->only_route != 0)
+		return;
 	if (bulk->type == PST_DELETED)
 		pst_timers_cancel(fsm, key);
 	else if (fsm->has_timers && state)
@@ -94,15 +98,15 @@ tell_progress(Relation rel, int64 done, TimestampTz began)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "attaching %s: " INT64_FORMAT " rows", RelationGetRelationName(rel), done);
+	appendStringInfo(&text, "reading all of %s: " INT64_FORMAT " rows", RelationGetRelationName(rel), done);
 	if (rel->rd_rel->reltuples >= 0)
 		appendStringInfo(&text, " of about %.0f, %.0f s to go", total, seconds * (total - done) / done);
 	pgstat_report_activity(STATE_RUNNING, text.data);
 	pfree(text.data);
 }
 
-void
-pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
+static void
+log_all_rows(Relation rel, PstEventType type, const char *reason, bool log, int only_route)
 {
 	Bulk	   *bulk = palloc0(sizeof(Bulk));
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -116,6 +120,7 @@ pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
 	bulk->type = type;
 	bulk->reason = reason;
 	bulk->log = log;
+	bulk->only_route = only_route;
 	bulk->cxt = AllocSetContextCreate(CurrentMemoryContext, "persistomata bulk", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(bulk->cxt);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
@@ -138,6 +143,18 @@ pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	pfree(bulk);
+}
+
+void
+pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
+{
+	log_all_rows(rel, type, reason, log, 0);
+}
+
+void
+pst_log_rows_for(Relation rel, int route)
+{
+	log_all_rows(rel, PST_INIT, "snapshot", true, route);
 }
 
 void

@@ -17,7 +17,10 @@
  */
 extern void pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log);
 
-/* The same for an init of each row of a table and its partitions. */
+/* An init of each row that only one route gets; arms no timer. */
+extern void pst_log_rows_for(Relation rel, int route);
+
+/* An init of each row of a table and its partitions. */
 extern void pst_baseline(Relation rel, bool log);
 
 #endif							/* PST_BULK_H */

@@ -301,6 +301,11 @@ write_down(Run *run, PstParcel *parcel)
 		return;
 	}
 	pst_write_refused(&run->base, parcel);
+	if (all)
+	{
+		counts->dead += parcel->nrefused;
+		counts->coalesced += parcel->coalesced;
+	}
 	outlet->cursor.next_position = all ? parcel->shipment.to_position + 1 : parcel->batch.events[run->done].position;
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;

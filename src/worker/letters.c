@@ -188,6 +188,41 @@ pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 	return rows > 0;
 }
 
+/*
+ * What a filter does not want any more is gone, what fails again keeps the new
+ * reason; the rest is sent.
+ */
+void
+pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run)
+{
+	int			kept = 0;
+
+	pst_work_begin("settling dead letters");
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
+
+		if (run->verdicts[i] == PST_CODE_WANTED)
+		{
+			parcel->batch.events[kept] = parcel->batch.events[i];
+			parcel->letters[kept++] = parcel->letters[i];
+		}
+		else if (run->verdicts[i] == PST_CODE_UNWANTED)
+			pst_query_write(&delete_query, args, NULL);
+		else
+		{
+			args[1] = CStringGetTextDatum(run->reasons[i]);
+			pst_query_write(&refused_query, args, NULL);
+		}
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
+	parcel->batch.nevents = parcel->shipment.nevents = kept;
+}
+
 /* Those taken are gone, those refused again say why; in SPI. */
 void
 pst_letters_write(const PstSink *sink, const PstParcel *parcel)

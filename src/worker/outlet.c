@@ -12,9 +12,8 @@
 #include "utils/timestamp.h"
 #include "worker/outlet.h"
 
-/* A server may ask for smaller shipments than its kind takes. */
-static int
-limit_of(const ForeignServer *server, const char *name, int most)
+static const char *
+server_option(const ForeignServer *server, const char *name)
 {
 	ListCell   *cell;
 
@@ -23,22 +22,32 @@ limit_of(const ForeignServer *server, const char *name, int most)
 		DefElem    *option = lfirst(cell);
 
 		if (strcmp(option->defname, name) == 0)
-			return Max(1, Min(atoi(strVal(option->arg)), most));
+			return strVal(option->arg);
 	}
-	return most;
+	return NULL;
+}
+
+/* A server may ask for smaller shipments than its kind takes, a route for still smaller ones. */
+static int
+limit_of(const char *option, int most)
+{
+	return option ? Max(1, Min(atoi(option), most)) : most;
 }
 
 static void
 find_server(PstSinkWorker *worker)
 {
 	ForeignServer *server = GetForeignServerByName(worker->server, true);
+	const char *linger;
 
 	worker->server_oid = server ? server->serverid : InvalidOid;
 	worker->ops = server ? pst_sink_of_wrapper(GetForeignDataWrapper(server->fdwid)->fdwname) : NULL;
 	if (worker->ops == NULL)
 		return;
-	worker->max_rows = limit_of(server, "max_rows", worker->ops->max_rows);
-	worker->max_bytes = limit_of(server, "max_bytes", worker->ops->max_bytes);
+	worker->max_rows = limit_of(server_option(server, "max_rows"), worker->ops->max_rows);
+	worker->max_bytes = limit_of(server_option(server, "max_bytes"), worker->ops->max_bytes);
+	linger = server_option(server, "linger_ms");
+	worker->linger_ms = linger ? atoi(linger) : 0;
 }
 
 static PstOutlet *
@@ -76,11 +85,24 @@ free_outlet(PstSinkWorker *worker, PstOutlet *outlet, bool dropped)
 	MemoryContextDelete(outlet->context);
 }
 
+/* Settings have been found: what they say of shipments. */
+void
+pst_outlet_take_limits(const PstSinkWorker *worker, PstOutlet *outlet)
+{
+	const PstOption *options = outlet->settings->options;
+	const char *linger = pst_option(options, "linger_ms");
+
+	outlet->max_rows = limit_of(pst_option(options, "max_rows"), worker->max_rows);
+	outlet->max_bytes = limit_of(pst_option(options, "max_bytes"), worker->max_bytes);
+	outlet->linger_ms = linger ? atoi(linger) : worker->linger_ms;
+}
+
 /* Forget which settings the reader is at: they are found from its position. */
 void
 pst_outlet_drop_settings(PstOutlet *outlet)
 {
 	outlet->settings = NULL;
+	outlet->code_works = false;
 	MemoryContextReset(outlet->settings_context);
 }
 
@@ -93,18 +115,25 @@ pst_outlet_rewind(PstOutlet *outlet)
 	outlet->read_cut = 0;
 }
 
-/* Take a route's place in the log from its table; in SPI. */
+/*
+ * Take a route's place in the log from its table; in SPI.  What an earlier
+ * worker may have sent is in doubt, and that had been cut before now.  But no
+ * one has sent anything of a generation that came while we were here, and of a
+ * replay a sink with promises has what was promised: else it would find there
+ * what it is to get once more.
+ */
 static void
-take_place(PstSinkWorker *worker, PstOutlet *outlet)
+take_place(PstSinkWorker *worker, PstOutlet *outlet, bool fresh)
 {
+	outlet->doubted = fresh ? (int64) pg_atomic_read_u64(&worker->scheduler->end_position) - 1 : 0;
 	for (int i = 0; i < 2; i++)
 		if (worker->parcels[i].outlet == outlet)
 			pst_parcel_drop(&worker->parcels[i]);
 	pst_cursor_read(outlet->route->id, &outlet->cursor);
 	outlet->acked_position = outlet->cursor.next_position;
 	pst_outlet_rewind(outlet);
-	/* what an earlier worker sent had been cut before now */
-	outlet->doubted = (int64) pg_atomic_read_u64(&worker->scheduler->end_position) - 1;
+	if (fresh && outlet->cursor.replay_to > 0 && worker->ops && worker->ops->names_shipments)
+		outlet->doubted = outlet->cursor.intent ? outlet->cursor.intent_to : 0;
 	outlet->doubted_since = GetCurrentTimestamp();
 }
 
@@ -134,7 +163,7 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	outlet->retry_at = 0;
 	pst_cursor_read(route->id, &cursor);
 	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
-		take_place(worker, outlet);
+		take_place(worker, outlet, fresh);
 	else if (outlet->settings)
 	{
 		/* newer ones may have come, which end those in force */
@@ -238,19 +267,47 @@ pst_outlet_promised(const PstOutlet *outlet)
 	return outlet->cursor.intent && pst_reader_position(outlet->reader) <= outlet->cursor.intent_to;
 }
 
+/* Has something come since the outlet looked last? */
+static bool
+has_work(const PstSinkWorker *worker, const PstOutlet *outlet)
+{
+	return outlet->letters || pst_outlet_promised(outlet) ||
+		outlet->read_cut != (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
+}
+
+/* What waits for more to come, or for its time: see throttle and linger_ms. */
+static TimestampTz
+patience(PstOutlet *outlet)
+{
+	TimestampTz until = 0;
+
+	if (outlet->waiting_since == 0)
+		outlet->waiting_since = GetCurrentTimestamp();
+	if (outlet->linger_ms > 0)
+		until = TimestampTzPlusMilliseconds(outlet->waiting_since, outlet->linger_ms);
+	if (outlet->settings->throttle.every_ms > 0)
+		until = Max(until, TimestampTzPlusMilliseconds(outlet->sent_at, outlet->settings->throttle.every_ms));
+	return until;
+}
+
+TimestampTz
+pst_outlet_due_at(const PstSinkWorker *worker, PstOutlet *outlet)
+{
+	TimestampTz at = Max(outlet->retry_at, outlet->connection->retry_at);
+
+	if (outlet->settings && !outlet->full && !pst_outlet_promised(outlet) && has_work(worker, outlet))
+		at = Max(at, patience(outlet));
+	return at;
+}
+
 /* Is there something that an outlet could send now? */
 bool
-pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet)
+pst_outlet_is_ready(const PstSinkWorker *worker, PstOutlet *outlet)
 {
-	int64		newest = (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
-	TimestampTz now;
+	TimestampTz at;
 
-	if (outlet->connection == NULL)
+	if (outlet->connection == NULL || !has_work(worker, outlet))
 		return false;
-	if (!outlet->letters && !pst_outlet_promised(outlet) && outlet->read_cut == newest)
-		return false;
-	if (outlet->retry_at == 0 && outlet->connection->retry_at == 0)
-		return true;
-	now = GetCurrentTimestamp();
-	return outlet->retry_at <= now && outlet->connection->retry_at <= now;
+	at = pst_outlet_due_at(worker, outlet);
+	return at == 0 || at <= GetCurrentTimestamp();
 }

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "event/batch.h"
+#include "route/code.h"
 #include "route/route.h"
 #include "sink/sink.h"
 #include "stat/counters.h"
@@ -43,6 +44,15 @@ typedef struct PstOutlet
 	bool		letters;		/* dead letters are to be sent again */
 	bool		keep;			/* while reloading */
 
+	/* of a shipment, as route or server say */
+	int			max_rows;
+	int			max_bytes;
+	int			linger_ms;
+	TimestampTz waiting_since;	/* something came to be sent then; 0: nothing has */
+	TimestampTz sent_at;		/* the last shipment began */
+	bool		full;			/* that was all it could hold, and there is more */
+	bool		code_works;		/* the route's code has passed an event, under these settings */
+
 	/* misconfigured: it alone waits */
 	int			failures;
 	TimestampTz retry_at;
@@ -58,6 +68,10 @@ typedef struct PstParcel
 	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
 	bool		long_ago;		/* or if so, long ago */
 	int64	   *letters;		/* these dead letters, not a stretch of the log; or NULL */
+	PstEvent   *refused;		/* what the route's own code raised an error for, */
+	char	  **reasons;		/* and which; not yet among the dead letters */
+	int			nrefused;
+	int			coalesced;		/* events left out; not yet counted */
 } PstParcel;
 
 typedef struct PstAudit PstAudit;
@@ -77,17 +91,22 @@ typedef struct PstSinkWorker
 	PstParcel	parcels[2];		/* the one at hand, and the next */
 	uint32		routes_seen;
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
-	int			max_rows;		/* of a shipment */
+	int			max_rows;		/* of a shipment, unless a route says less */
 	int			max_bytes;
+	int			linger_ms;
 	PstAudit   *audit;			/* the reconciliation under way, or NULL */
 	bool		audits_due;		/* others may be asked for */
 } PstSinkWorker;
 
 /* in outlet.c */
 extern void pst_outlets_reload(PstSinkWorker *worker);
-extern bool pst_outlet_is_ready(const PstSinkWorker *worker, const PstOutlet *outlet);
+extern void pst_outlet_take_limits(const PstSinkWorker *worker, PstOutlet *outlet);
+extern bool pst_outlet_is_ready(const PstSinkWorker *worker, PstOutlet *outlet);
 extern bool pst_outlet_promised(const PstOutlet *outlet);
 extern void pst_outlet_rewind(PstOutlet *outlet);
+
+/* When an outlet may look for something to send; 0: at once. */
+extern TimestampTz pst_outlet_due_at(const PstSinkWorker *worker, PstOutlet *outlet);
 extern void pst_outlet_drop_settings(PstOutlet *outlet);
 
 /* in connection.c */
@@ -103,9 +122,13 @@ extern void pst_parcel_doubt(PstParcel *parcel);
 extern void pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_parcel_advance(PstSinkWorker *worker);
 
+/* in prepare.c: has the route's own code look at a parcel; false: it cannot be sent now */
+extern bool pst_parcel_prepare(PstParcel *parcel);
+
 /* in letters.c */
 extern bool pst_letters_wait(int route);
 extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
+extern void pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run);
 extern void pst_letters_write(const PstSink *sink, const PstParcel *parcel);
 extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
 
@@ -124,6 +147,9 @@ extern void pst_note_latencies(const PstSinkWorker *worker, const PstParcel *par
 extern TimestampTz pst_fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink);
 extern void pst_settle(PstSinkWorker *worker, PstParcel *parcel);
 extern void pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel);
+
+/* Before anything was sent: the outlet waits, and reads again. */
+extern void pst_hold(PstOutlet *outlet, PstRouteState state, const char *why);
 extern void pst_acknowledge(PstSinkWorker *worker);
 extern int	pst_acknowledge_in_ms(const PstSinkWorker *worker);
 

@@ -23,15 +23,41 @@
 /* The most events that one read looks at for those that a route wants. */
 #define MAX_SCANNED 200000
 
+/* What is asked of an event before it is read whole. */
+typedef struct Question
+{
+	const PstOutlet *outlet;
+	Oid			relid;			/* the last table that was judged, */
+	bool		may_read;		/* and how; not yet if there was none */
+	bool		judged;
+} Question;
+
 static bool
 is_wanted(const PstEvent *event, void *arg)
 {
-	return pst_route_wants((const PstRouteSettings *) arg, event);
+	Question   *question = arg;
+	const PstRoute *route = question->outlet->route;
+	const PstSnapshot *since = question->outlet->settings->since;
+
+	/* what the route began with has it already */
+	if (since && event->only_route == 0 && question->outlet->cursor.generation == 1 &&
+		pst_snapshot_sees(since, event->xid))
+		return false;
+	if ((event->only_route != 0 && event->only_route != route->id) ||
+		!pst_route_wants(question->outlet->settings, event))
+		return false;
+	if (!question->judged || question->relid != event->relid)
+	{
+		question->relid = event->relid;
+		question->may_read = pst_route_may_read(route->owner, event->relid);
+		question->judged = true;
+	}
+	return question->may_read;
 }
 
 /* The settings in force where the reader stands; in SPI. */
 static void
-find_settings(PstOutlet *outlet)
+find_settings(const PstSinkWorker *worker, PstOutlet *outlet)
 {
 	int			route = outlet->route->id;
 
@@ -39,10 +65,12 @@ find_settings(PstOutlet *outlet)
 		outlet->settings = pst_route_settings_of(route, outlet->cursor.settings, outlet->settings_context);
 	if (outlet->settings == NULL)
 		outlet->settings = pst_route_settings(route, 0, outlet->settings_context);
+	if (outlet->settings)
+		pst_outlet_take_limits(worker, outlet);
 }
 
 static void
-next_settings(PstOutlet *outlet)
+next_settings(const PstSinkWorker *worker, PstOutlet *outlet)
 {
 	int64		version = outlet->settings->version;
 
@@ -51,13 +79,15 @@ next_settings(PstOutlet *outlet)
 	/* a parcel under way still uses those before: their memory stays until a rewind */
 	outlet->settings = NULL;
 	outlet->settings = pst_route_settings(outlet->route->id, version, outlet->settings_context);
+	if (outlet->settings)
+		pst_outlet_take_limits(worker, outlet);
 	PopActiveSnapshot();
 	SPI_finish();
 }
 
 /* Where does it stand?  False: no cut has seen the route yet. */
 static bool
-find_place(PstOutlet *outlet)
+find_place(const PstSinkWorker *worker, PstOutlet *outlet)
 {
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -69,26 +99,48 @@ find_place(PstOutlet *outlet)
 			pst_outlet_rewind(outlet);
 	}
 	if (outlet->cursor.begun && outlet->settings == NULL)
-		find_settings(outlet);
+		find_settings(worker, outlet);
 	PopActiveSnapshot();
 	SPI_finish();
 	return outlet->cursor.begun && outlet->settings != NULL;
 }
 
+/* Does the reader stand in the range of a replay? */
+static bool
+replays(const PstOutlet *outlet)
+{
+	return outlet->cursor.replay_to > 0 &&
+		pst_reader_position(outlet->reader) <= outlet->cursor.replay_to;
+}
+
+/* A replay that has been read to its end goes on where the route stood. */
+static void
+leave_replay(PstOutlet *outlet)
+{
+	int64		position = pst_reader_position(outlet->reader);
+
+	if (outlet->cursor.replay_to > 0 && position > outlet->cursor.replay_to &&
+		position < outlet->cursor.resume_position)
+		pst_reader_seek(outlet->reader, outlet->cursor.resume_position);
+}
+
 /* Fill the batch; goes on with newer settings where older ones end. */
 static void
-read_batch(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, int64 newest)
+read_batch(const PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, int64 newest)
 {
 	do
 	{
 		/* what was promised is sent whole, and nothing with it */
 		bool		promised = pst_outlet_promised(outlet);
+		bool		replay = replays(outlet);
+		Question	question = {.outlet = outlet};
 		PstReadLimits limits = {
 			.newest_cut = newest,
 			.settings_before = outlet->settings->until,
-			.to_position = promised ? outlet->cursor.intent_to : PG_INT64_MAX,
-			.max_rows = worker->max_rows,
-			.max_bytes = worker->max_bytes,
+			.to_position = promised ? outlet->cursor.intent_to :
+			replay ? outlet->cursor.replay_to : PG_INT64_MAX,
+			.max_rows = outlet->max_rows,
+			.max_bytes = outlet->max_bytes,
 			.max_scanned = MAX_SCANNED
 		};
 
@@ -97,12 +149,21 @@ read_batch(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, int64 ne
 			limits.max_rows = limits.max_scanned = INT_MAX;
 			limits.max_bytes = MaxAllocHugeSize;
 		}
+		leave_replay(outlet);
 		MemoryContextReset(parcel->batch.context);
-		pst_reader_read(outlet->reader, &parcel->batch, &limits, is_wanted, outlet->settings);
+		pst_reader_read(outlet->reader, &parcel->batch, &limits, is_wanted, &question);
 		parcel->settings = outlet->settings;
-		if (parcel->batch.to_position >= parcel->batch.from_position || !parcel->batch.new_settings)
+		if (replay && parcel->batch.to_position < parcel->batch.from_position && parcel->batch.more)
+		{
+			/* nothing is left of the range */
+			pst_reader_seek(outlet->reader, outlet->cursor.resume_position);
+			continue;
+		}
+		/* a parcel under way keeps the settings that it was read under */
+		if (parcel->batch.to_position >= parcel->batch.from_position || !parcel->batch.new_settings ||
+			(parcel != worker->parcels && worker->parcels[0].outlet == outlet))
 			return;
-		next_settings(outlet);
+		next_settings(worker, outlet);
 	} while (outlet->settings);
 }
 
@@ -181,8 +242,9 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 		parcel->batch.context = AllocSetContextCreate(worker->context, "persistomata batch",
 													  ALLOCSET_DEFAULT_SIZES);
 	parcel->letters = NULL;
+	parcel->nrefused = parcel->coalesced = 0;
 	pst_work_begin("reading the event log");
-	if (!find_place(outlet))
+	if (!find_place(worker, outlet))
 		outlet->read_cut = newest;
 	else if (outlet->read_cut != newest || pst_outlet_promised(outlet))
 	{
@@ -198,10 +260,31 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 	if (!found)
 		return false;
 	parcel->outlet = outlet;
-	if (parcel->letters)
-		return true;
-	name_shipment(worker, parcel);
-	find_doubt(worker, outlet, parcel);
+	if (!parcel->letters)
+	{
+		name_shipment(worker, parcel);
+		find_doubt(worker, outlet, parcel);
+	}
+	if (!pst_parcel_prepare(parcel))
+	{
+		/* what is under way of this outlet is not touched */
+		if (!parcel->letters)
+			pst_reader_seek(outlet->reader, parcel->batch.from_position);
+		outlet->read_cut = 0;
+		pst_parcel_drop(parcel);
+		return false;
+	}
+	if (parcel->letters && parcel->shipment.nevents == 0)
+	{
+		/* there may be more */
+		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
+		pst_parcel_drop(parcel);
+		return false;
+	}
+	outlet->waiting_since = 0;
+	outlet->full = parcel->batch.more && !parcel->letters;
+	if (parcel->shipment.nevents > 0)
+		outlet->sent_at = GetCurrentTimestamp();
 	return true;
 }
 

@@ -124,6 +124,8 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
 	outlet->cursor.next_position = to_position + 1;
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;
+	outlet->cursor.counts.coalesced += parcel->coalesced;
+	parcel->coalesced = 0;
 	if (worker->unacked_since == 0)
 		worker->unacked_since = GetCurrentTimestamp();
 }
@@ -169,33 +171,41 @@ pst_reason(const PstSink *sink, int nth)
 	return psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
 }
 
-/* The refused events become dead letters; in SPI. */
+static void
+write_letter(const PstParcel *parcel, const PstEvent *event, StringInfo json, const char *reason)
+{
+	resetStringInfo(json);
+	pst_encode_json(json, event);
+	pst_dead_letter_write(parcel->outlet->route->id, event, json->data, reason);
+}
+
+/*
+ * What the sink and what the route's own code refused becomes dead letters; in
+ * SPI.  The sink is NULL if it was not asked.
+ */
 void
 pst_write_refused(const PstSink *sink, const PstParcel *parcel)
 {
 	StringInfoData json;
 
 	initStringInfo(&json);
-	for (int i = 0; i < parcel->shipment.nevents; i++)
-	{
-		const PstEvent *event = &parcel->batch.events[i];
-
-		if (pst_sink_verdict(sink, i) != PST_REJECTED)
-			continue;
-		resetStringInfo(&json);
-		pst_encode_json(&json, event);
-		pst_dead_letter_write(parcel->outlet->route->id, event, json.data, pst_reason(sink, i));
-	}
+	for (int i = 0; sink && i < parcel->shipment.nevents; i++)
+		if (pst_sink_verdict(sink, i) == PST_REJECTED)
+			write_letter(parcel, &parcel->batch.events[i], &json, pst_reason(sink, i));
+	for (int i = 0; i < parcel->nrefused; i++)
+		write_letter(parcel, &parcel->refused[i], &json, parcel->reasons[i]);
 }
 
 /* One transaction: the refused events, and that the shipment is settled. */
 static void
 write_dead_letters(const PstSink *sink, PstParcel *parcel)
 {
+	parcel->outlet->cursor.counts.dead += parcel->nrefused;
 	pst_work_begin("keeping dead letters");
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pst_write_refused(sink, parcel);
+	parcel->nrefused = 0;
 	pst_write_cursor(parcel->outlet);
 	PopActiveSnapshot();
 	SPI_finish();
@@ -216,7 +226,7 @@ settle_done(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, const Tally
 	outlet->connection->failures = 0;
 	outlet->connection->retry_at = 0;
 	move_cursor(worker, parcel, parcel->shipment.to_position);
-	if (tally->rejected > 0)
+	if (tally->rejected > 0 || parcel->nrefused > 0)
 		write_dead_letters(sink, parcel);
 	pst_note_latencies(worker, parcel, parcel->shipment.nevents);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, counts);
@@ -231,28 +241,43 @@ pst_settle_empty(PstSinkWorker *worker, PstParcel *parcel)
 	PstOutlet  *outlet = parcel->outlet;
 
 	move_cursor(worker, parcel, parcel->shipment.to_position);
+	if (parcel->nrefused > 0)
+		write_dead_letters(NULL, parcel);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 	pst_parcel_drop(parcel);
 }
 
 /* ---- trouble ---- */
 
+static TimestampTz
+tell_fault(PstOutlet *outlet, PstRouteState state, int *failures, const char *why, int least_ms)
+{
+	int			backoff_ms = pst_backoff_ms(++*failures);	/* Max would count twice */
+	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, least_ms));
+
+	pst_stat_fault(outlet->stat, state, why, at);
+	if (*failures == 1)
+		ereport(LOG,
+				(errmsg("route \"%s\" to server \"%s\" waits", outlet->route->name, outlet->route->server),
+				 errdetail_internal("%s", why)));
+	return at;
+}
+
 TimestampTz
 pst_fault_route(PstOutlet *outlet, PstRouteState state, int *failures, const PstSink *sink)
 {
 	const PstFault *fault = sink->ops->fault(sink);
-	int			backoff_ms = pst_backoff_ms(++*failures);
-	int			asked_ms = fault ? fault->retry_after : 0;
-	TimestampTz at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, asked_ms));
-	char	   *text = pst_reason(sink, -1);
+	char	   *why = pst_reason(sink, -1);
+	TimestampTz at = tell_fault(outlet, state, failures, why, fault ? fault->retry_after : 0);
 
-	pst_stat_fault(outlet->stat, state, text, at);
-	if (*failures == 1)
-		ereport(LOG,
-				(errmsg("route \"%s\" to server \"%s\" waits", outlet->route->name, outlet->route->server),
-				 errdetail_internal("%s", text)));
-	pfree(text);
+	pfree(why);
 	return at;
+}
+
+void
+pst_hold(PstOutlet *outlet, PstRouteState state, const char *why)
+{
+	outlet->retry_at = tell_fault(outlet, state, &outlet->failures, why, 0);
 }
 
 /* The route would have anything refused: it holds and probes, the others go on. */
@@ -280,7 +305,7 @@ keep_undone(PstSinkWorker *worker, PstSink *sink, PstParcel *parcel, Tally *tall
 
 	outlet->cursor.counts.sent += tally->delivered;
 	outlet->cursor.counts.dead += tally->rejected;
-	if (tally->rejected > 0)
+	if (tally->rejected > 0 || parcel->nrefused > 0)
 		write_dead_letters(sink, parcel);
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{

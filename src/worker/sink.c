@@ -273,21 +273,28 @@ rest(PstSinkWorker *worker, int wait_ms, bool retry)
 	}
 }
 
-/* Milliseconds until something that waits after a failure may try again, or -1. */
+/*
+ * Milliseconds until something that waits may be sent, or -1; *retry tells that
+ * it waits after a failure.
+ */
 static int
-next_attempt_ms(const PstSinkWorker *worker)
+next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			wait = -1;
 	ListCell   *cell;
 
+	*retry = false;
 	foreach(cell, worker->outlets)
 	{
-		const PstOutlet *outlet = lfirst(cell);
-		TimestampTz at = outlet->connection == NULL ? 0 : Max(outlet->retry_at, outlet->connection->retry_at);
+		PstOutlet  *outlet = lfirst(cell);
+		TimestampTz at = outlet->connection == NULL ? 0 : pst_outlet_due_at(worker, outlet);
 
 		if (at > now)
+		{
 			wait = pst_sooner(wait, pst_ms_until(at) + 1);
+			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
+		}
 	}
 	return wait;
 }
@@ -327,14 +334,15 @@ cycle(PstSinkWorker *worker)
 	{
 		/* nobody waits for a byte of ours: now or soon */
 		int			wait = pst_acknowledge_in_ms(worker);
-		int			retry = next_attempt_ms(worker);
+		bool		retry;
+		int			attempt = next_attempt_ms(worker, &retry);
 
 		if (wait == 0)
 		{
 			pst_acknowledge(worker);
 			wait = -1;
 		}
-		rest(worker, pst_sooner(wait, retry), retry >= 0);
+		rest(worker, pst_sooner(wait, attempt), retry);
 	}
 	if (pst_acknowledge_in_ms(worker) == 0)
 		pst_acknowledge(worker);
