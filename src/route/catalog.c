@@ -263,6 +263,27 @@ find_beginning(const PstRing *ring, PstCursor *cursor, bool from_start, int64 po
 		cursor->next_position = position_of_cut(ring, cut);
 }
 
+static PstQuery skip_query = {
+	"SELECT pg_catalog.max(to_position) FROM persistomata.route_skip WHERE route OPERATOR(pg_catalog.=) $1",
+	1, {INT4OID}, NULL
+};
+
+/* What was dropped before the route came to it is passed, and not promised any more. */
+static void
+pass_dropped(int route, PstCursor *cursor)
+{
+	Datum		arg = Int32GetDatum(route);
+	int64		to_position;
+	bool		none;
+
+	pst_query_read(&skip_query, &arg);
+	to_position = DatumGetInt64(pst_result(0, 1, &none));
+	if (none || !cursor->begun || cursor->next_position > to_position)
+		return;
+	cursor->next_position = to_position + 1;
+	cursor->intent = false;
+}
+
 /*
  * The newest generation up to this one; where it stands, but for a replay's end.
  * True if something of it is acknowledged or promised.
@@ -301,12 +322,14 @@ read_generation(const PstRing *ring, int route, int generation, PstCursor *curso
 	if (acked > 0 || intended > 0)
 	{
 		cursor->begun = true;
+		pass_dropped(route, cursor);
 		return true;
 	}
 	/* what is sent again is sent as the route is now */
 	if (cursor->generation > 1)
 		cursor->settings = settings;
 	find_beginning(ring, cursor, !from_settings, from_position, settings);
+	pass_dropped(route, cursor);
 	return false;
 }
 
