@@ -8,13 +8,14 @@
 #include "event/cut.h"
 #include "event/query.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "route/edit.h"
 #include "route/route.h"
-#include "utils/snapmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(pst_route_position);
 
@@ -333,28 +334,37 @@ read_generation(const PstRing *ring, int route, int generation, PstCursor *curso
 	return false;
 }
 
-void
-pst_cursor_read(int route, PstCursor *cursor)
+/* As read_generation(), with what it has of those before. */
+static void
+read_place(const PstRing *ring, int route, int generation, PstCursor *cursor)
 {
+	bool		moved = read_generation(ring, route, generation, cursor);
 	PstCursor	before;
-	PstRing		ring;
-	bool		moved;
 
-	pst_ring_read(&ring);
-	moved = read_generation(&ring, route, PG_INT32_MAX, cursor);
-	if (cursor->generation <= 1)
-		return;
 	/* counts go on through a seek, and after a replay the route itself */
-	(void) read_generation(&ring, route, cursor->generation - 1, &before);
+	if (cursor->generation <= 1 || (moved && cursor->replay_to == 0))
+		return;
+	check_stack_depth();
+	read_place(ring, route, cursor->generation - 1, &before);
 	if (!moved)
 		cursor->counts = before.counts;
 	if (cursor->replay_to > 0)
 	{
-		cursor->resume_position = before.next_position;
+		/* one replay after another: the first may have moved nothing but its own range */
+		cursor->resume_position = Max(before.next_position, before.resume_position);
 		/* what has not been sent yet is not skipped */
 		if (!moved)
-			cursor->next_position = Min(cursor->next_position, before.next_position);
+			cursor->next_position = Min(cursor->next_position, cursor->resume_position);
 	}
+}
+
+void
+pst_cursor_read(int route, PstCursor *cursor)
+{
+	PstRing		ring;
+
+	pst_ring_read(&ring);
+	read_place(&ring, route, PG_INT32_MAX, cursor);
 }
 
 /* route_position(route_id): with the extension's own rights */
