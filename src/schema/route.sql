@@ -73,6 +73,15 @@ CREATE INDEX ON persistomata.dead_letter_entry (route, retry) WHERE retry IS NOT
 CREATE UNIQUE INDEX ON persistomata.dead_letter_entry (route, position, name);
 CREATE SEQUENCE persistomata.dead_letter_retry AS bigint;
 
+CREATE TABLE persistomata.discarded_letter (
+	route       int NOT NULL,
+	position    bigint NOT NULL,
+	name        text NOT NULL,
+	PRIMARY KEY (route, position, name)
+);
+COMMENT ON TABLE persistomata.discarded_letter IS
+'dead letters that were given up: their events are not missing at the sink';
+
 -- Not foreign keys: pg_restore fills the extension's tables in parallel, and would find them violated.
 CREATE FUNCTION persistomata.route_dropped() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -81,6 +90,7 @@ BEGIN
 	DELETE FROM persistomata.route_generation g WHERE g.route = OLD.id;
 	DELETE FROM persistomata.route_skip k WHERE k.route = OLD.id;
 	DELETE FROM persistomata.dead_letter_entry d WHERE d.route = OLD.id;
+	DELETE FROM persistomata.discarded_letter d WHERE d.route = OLD.id;
 	RETURN NULL;
 END
 $$;
@@ -96,7 +106,7 @@ DECLARE
 BEGIN
 	FOREACH relation IN ARRAY ARRAY[
 		'settings_version', 'route', 'route_id_seq', 'route_settings', 'route_generation', 'route_skip',
-		'dead_letter_entry', 'dead_letter_entry_id_seq', 'dead_letter_retry']
+		'dead_letter_entry', 'dead_letter_entry_id_seq', 'dead_letter_retry', 'discarded_letter']
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump('persistomata.' || relation, '');
 	END LOOP;
@@ -168,7 +178,7 @@ COMMENT ON FUNCTION persistomata.retry_dead_letter(bigint) IS
 CREATE FUNCTION persistomata.discard_dead_letter(id bigint) RETURNS void
 LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pst_discard_dead_letter';
 COMMENT ON FUNCTION persistomata.discard_dead_letter(bigint) IS
-'forgets a dead letter';
+'gives a dead letter up: it is not sent, and not missing at the sink';
 
 CREATE FUNCTION persistomata.takeover() RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
