@@ -369,7 +369,9 @@ scope_of(const PstFsm *fsm, const char *what, const PstSnippet *snippet)
 		.schema = get_namespace_name(get_rel_namespace(fsm->root)),
 		.definition = fsm->machine->definition,
 		.what = what,
-		.offset = snippet->offset
+		.offset = snippet->offset,
+		.machine = fsm->machine,
+		.snippet = snippet
 	};
 
 	return scope;

@@ -38,13 +38,28 @@
 
 /* ---- positions of errors ---- */
 
+/* The place in the definition that an error's position in the parsed text means. */
+static const char *
+error_place(const PstScope *scope, int position)
+{
+	const char *text = scope->snippet ? scope->snippet->text : scope->definition + scope->offset;
+	const char *at = text;
+
+	for (int i = 1 + scope->shift; i < position && *at != '\0'; i++)
+		at += pg_mblen(at);
+	if (scope->snippet == NULL)
+		return at;
+	/* what is written as a code in the definition is shorter in the snippet */
+	return scope->definition + pst_snippet_place(scope->machine, scope->snippet, at - text);
+}
+
 /* Points an error's position in the snippet at the definition it stands in. */
 static void
 snippet_error(void *arg)
 {
 	PstScope   *scope = (PstScope *) arg;
 	int			position = geterrposition();
-	const char *at = scope->definition + scope->offset;
+	const char *at = error_place(scope, position);
 	int			line = 1;
 	const char *line_start = scope->definition;
 
