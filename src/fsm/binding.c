@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 typedef struct FsmEntry
 {
@@ -69,6 +70,13 @@ invalidate_fsm(Datum arg, Oid relid)
 			entry->fsm->valid = false;
 }
 
+/* A schema was renamed, perhaps: plans name their table with it. */
+static void
+invalidate_all(Datum arg, int cacheid, uint32 hashvalue)
+{
+	invalidate_fsm(arg, InvalidOid);
+}
+
 static void
 create_cache(void)
 {
@@ -80,6 +88,7 @@ create_cache(void)
 	fsm_cache = hash_create("persistomata FSM tables", 16, &ctl,
 							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	CacheRegisterRelcacheCallback(invalidate_fsm, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_all, (Datum) 0);
 }
 
 void

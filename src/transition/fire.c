@@ -202,9 +202,10 @@ pst_fire(PstFiring *firing)
 	firing->outcome.event = firing->signal.event;
 	target = pst_target(firing->fsm, rel);
 	fire_at_row(firing, rel, target, key);
-	/* gone while we waited, and perhaps there again: a newer snapshot tells */
-	if (!firing->taken && !IsolationUsesXactSnapshot())
-		fire_at_row(firing, rel, target, key);
+	/* gone while we waited, and there again? a newer snapshot tells */
+	if (!firing->taken && !IsolationUsesXactSnapshot() &&
+		pst_instance_exists(firing->fsm, key))
+		fire_by_update(firing, rel, key);
 	/* the instance may have ended with the event that the key was used for */
 	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
 		refuse_missing(firing);
