@@ -164,6 +164,9 @@ action_valid(const PstAction *action)
 {
 	ListCell   *lc;
 
+	/* one that was dropped may be there again, with another number */
+	if (OidIsValid(action->function) && !SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(action->function)))
+		return false;
 	foreach(lc, action->assignments)
 		if (!pst_expression_valid(((PstAssignment *) lfirst(lc))->value))
 			return false;
