@@ -18,6 +18,7 @@
 #include "compat/compat.h"
 #include "executor/executor.h"
 #include "fsm/expression.h"
+#include "fsm/reach.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -217,22 +218,6 @@ setup_parser(ParseState *pstate, void *arg)
 
 /* ---- compiling ---- */
 
-static bool
-is_user_function(Oid funcid, void *context)
-{
-	return funcid >= FirstNormalObjectId;
-}
-
-static bool
-calls_user_code(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (check_functions_in_node(node, is_user_function, NULL))
-		return true;
-	return expression_tree_walker(node, calls_user_code, context);
-}
-
 /* Plans a sub-select's expression as a statement of its own. */
 static void
 compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text)
@@ -318,7 +303,7 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 	result->type = exprType(expr);
 
 	result->natural = natural;
-	result->needs_path = pstate->p_hasSubLinks || calls_user_code(expr, NULL);
+	result->needs_path = pstate->p_hasSubLinks || pst_looks_at_path(expr);
 	result->is_volatile = result->needs_path || contain_volatile_functions(expr);
 	result->cached = GetCachedExpression(expr);
 	free_parsestate(pstate);
