@@ -300,6 +300,12 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 	firing->args = firing->args_null ? (Datum) 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(3));
 	firing->signal.expected_state = optional_text(fcinfo, 4);
 	firing->idempotency_key = optional_text(fcinfo, 5);
+	if (firing->idempotency_key && strlen(firing->idempotency_key) > PST_IDEMPOTENCY_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the idempotency key is too long"),
+				 errdetail("It has %zu bytes; the most is %d.", strlen(firing->idempotency_key),
+						   PST_IDEMPOTENCY_KEY_MAX)));
 	firing->signal.to_state = optional_text(fcinfo, 6);
 }
 
