@@ -55,6 +55,7 @@ typedef struct BindingRow
 
 static HTAB *fsm_cache = NULL;
 static List *retired_fsms = NIL;	/* in CacheMemoryContext */
+static uint64 invalidations = 0;	/* whatever comes while one is built may be about it */
 
 /* ---- invalidation ---- */
 
@@ -64,6 +65,7 @@ invalidate_fsm(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	FsmEntry   *entry;
 
+	invalidations++;
 	hash_seq_init(&scan, fsm_cache);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		if (entry->fsm && (relid == InvalidOid || entry->relid == relid || entry->fsm->root == relid))
@@ -604,6 +606,7 @@ build_fsm(Relation rel)
 	MemoryContext old;
 	BindingRow *row;
 	PstFsm	   *fsm = NULL;
+	uint64		before = invalidations;
 
 	if (rel->rd_rel->relispartition)
 		relids = list_concat(relids, get_partition_ancestors(RelationGetRelid(rel)));
@@ -612,7 +615,8 @@ build_fsm(Relation rel)
 	{
 		old = MemoryContextSwitchTo(cxt);
 		fsm = compile_fsm(rel, row, cxt);
-		fsm->valid = true;
+		/* readers hold no lock that keeps others from binding it anew meanwhile */
+		fsm->valid = invalidations == before;
 		MemoryContextSwitchTo(old);
 		MemoryContextSetParent(cxt, CacheMemoryContext);
 	}
