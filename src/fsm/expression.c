@@ -64,9 +64,6 @@ snippet_error(void *arg)
 	int			line = 1;
 	const char *line_start = scope->definition;
 
-	/* the snippet's start, moved on by the error's place in it */
-	for (int i = 1 + scope->shift; i < position && *at != '\0'; i++)
-		at += pg_mblen(at);
 	for (const char *p = scope->definition; p < at; p++)
 		if (*p == '\n')
 		{
