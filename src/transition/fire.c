@@ -362,6 +362,8 @@ try_fire(FunctionCallInfo fcinfo, const char *key)
 	PstFiring	firing = {0};
 	Relation	rel;
 
+	/* not the instance's trouble, nor could it be logged */
+	PreventCommandIfReadOnly("try_fire()");
 	read_arguments(fcinfo, key, &firing, &rel);
 	pst_check_right_to_fire(firing.fsm, rel);
 	pst_try_fire(&firing);
