@@ -58,6 +58,11 @@ SET ROLE regress_pst_user;
 SELECT status FROM persistomata.fire('app.ticket', 2, 'take');
 SELECT status FROM persistomata.fire('app.ticket', 3, 'take');
 RESET ROLE;
+-- what became of a hidden instance is hidden, too
+SELECT status FROM persistomata.fire('app.ticket', 3, 'take', idempotency_key => 'guessed');
+SET ROLE regress_pst_user;
+SELECT status FROM persistomata.try_fire('app.ticket', 3, 'take', idempotency_key => 'guessed');
+RESET ROLE;
 
 -- reading is for those who may read the table, the override for its owner
 SET ROLE regress_pst_other;

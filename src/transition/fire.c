@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "utils/uuid.h"
@@ -190,6 +191,18 @@ fire_at_row(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 		fire_by_update(firing, rel, key);
 }
 
+/*
+ * The instance may have ended with the event that the key was used for.  It may
+ * also be there and hidden: then its outcomes are, too.
+ */
+static bool
+recall_of_ended(PstFiring *firing)
+{
+	return firing->idempotency_key &&
+		check_enable_rls(firing->fsm->root, InvalidOid, true) != RLS_ENABLED &&
+		pst_idempotency_recall(firing);
+}
+
 void
 pst_fire(PstFiring *firing)
 {
@@ -206,8 +219,7 @@ pst_fire(PstFiring *firing)
 	if (!firing->taken && !IsolationUsesXactSnapshot() &&
 		pst_instance_exists(firing->fsm, key))
 		fire_by_update(firing, rel, key);
-	/* the instance may have ended with the event that the key was used for */
-	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
+	if (!firing->taken && !recall_of_ended(firing))
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
 		pst_idempotency_remember(firing);
