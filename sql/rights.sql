@@ -225,6 +225,15 @@ SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'persistomata'::regnamespace AND p.prosecdef AND p.prorettype = 'trigger'::regtype
    AND has_function_privilege('regress_pst_other', p.oid, 'EXECUTE');
 
+-- one's own view is no view of timers
+SET ROLE regress_pst_other;
+CREATE TEMP VIEW mine_too AS SELECT 'x'::text AS id;
+CREATE TRIGGER t INSTEAD OF UPDATE OR DELETE ON mine_too FOR EACH ROW EXECUTE FUNCTION persistomata.change_timer();
+UPDATE mine_too SET id = 'y';
+DELETE FROM mine_too;
+DROP VIEW mine_too;
+RESET ROLE;
+
 DROP TABLE pg_temp.mine;
 SET client_min_messages = warning;
 DROP SCHEMA evil CASCADE;
