@@ -7,10 +7,14 @@ CREATE TABLE persistomata.route (
 	name     text NOT NULL UNIQUE,
 	server   name NOT NULL,
 	owner    name NOT NULL,
-	enabled  bool NOT NULL DEFAULT true
+	enabled  bool NOT NULL DEFAULT true,
+	held     text,
+	held_position bigint,
+	held_reason text,
+	accepted_position bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE persistomata.route IS
-'which events go to which sink; what else a route is stands in route_settings';
+'which events go to which sink; what else a route is stands in route_settings; held tells that its worker stopped it (lost, fenced), and a loss up to accepted_position is not minded any more';
 
 -- Append-only: a changed route is a new version, which takes effect at the
 -- first cut that sees it; what is in doubt is settled with the old one.

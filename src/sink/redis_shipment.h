@@ -22,7 +22,8 @@ typedef enum PstRedisStep
 	PST_REDIS_REFUSED,			/* some ids were: begin to find out why */
 	PST_REDIS_CHECK,			/* what stands at those ids? */
 	PST_REDIS_THROUGH,			/* the chunk is settled; fault says how */
-	PST_REDIS_ASK				/* what the streams hold: see redis_ask.c */
+	PST_REDIS_ASK,				/* what the streams hold: see redis_ask.c */
+	PST_REDIS_LOOK				/* where they end: see redis_look.c */
 } PstRedisStep;
 
 typedef struct PstRedisChunk
@@ -58,6 +59,25 @@ typedef struct PstRedisAsking
 	PstHolding	holding;
 } PstRedisAsking;
 
+/* Where a stream ends. */
+typedef struct PstRedisTop
+{
+	struct PstRedisTop *next;
+	char	   *key;
+	int64		ms;				/* its last entry's id; 0-0: there is none */
+	int64		ordinal;
+	int64		position;		/* and, if that is an event of our log, its position, or 0 */
+} PstRedisTop;
+
+typedef struct PstRedisLooking
+{
+	MemoryContext context;		/* of all this */
+	PstRedisTop *tops;
+	PstRedisTop *top;			/* the one whose answer is next */
+	PstRedisTop **of;			/* each event's */
+	bool		sent;
+} PstRedisLooking;
+
 typedef struct PstRedis
 {
 	PstSink		base;
@@ -89,6 +109,7 @@ typedef struct PstRedis
 	int			nrefused;
 	StringInfoData scratch;
 	PstRedisAsking asking;
+	PstRedisLooking looking;
 
 	uint8	   *verdicts;		/* PstVerdict of each event */
 	int			nverdicts;		/* room for so many */
@@ -113,5 +134,11 @@ extern const char *pst_redis_entry_field(const redisReply *entry, const char *na
 extern void pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last);
 extern PstSinkProgress pst_redis_ask_step(PstRedis *redis);
 extern const PstHolding *pst_redis_held(const PstSink *sink);
+
+/* in redis_look.c */
+extern void pst_redis_look(PstSink *sink, const PstShipment *shipment);
+extern PstSinkProgress pst_redis_look_step(PstRedis *redis);
+extern bool pst_redis_lacks(const PstSink *sink, int nth, int64 *top);
+extern int	pst_redis_era(const PstSink *sink);
 
 #endif							/* PST_REDIS_SHIPMENT_H */
