@@ -136,6 +136,7 @@ redis_open(const PstSinkSettings *settings)
 	initStringInfo(&redis->scratch);
 	initStringInfo(&redis->owner);
 	initStringInfo(&redis->claimed);
+	initStringInfo(&redis->claimants);
 	initStringInfo(&redis->claiming);
 	for (int i = 0; i < (int) lengthof(redis->chunks); i++)
 		initStringInfo(&redis->chunks[i].bytes);
@@ -234,8 +235,9 @@ redis_send(PstSink *sink, const PstShipment *shipment)
 	redis->turns = pst_net_count_hosts(redis->conn.sentinels ? redis->conn.sentinels : redis->conn.hosts);
 
 	/* The server may have closed an idle connection: no reason for a doubt. */
-	if (pst_redis_is_stale(&redis->conn))
+	if (redis->moved || pst_redis_is_stale(&redis->conn))
 		pst_redis_close(&redis->conn);
+	redis->moved = false;
 }
 
 static void
@@ -280,8 +282,14 @@ format_chunk(PstRedis *redis, PstRedisChunk *chunk)
 		chunk->nqueued++;
 	}
 	pst_redis_format_command(&chunk->bytes, 1, exec);
+	chunk->nanswers = chunk->nqueued + 1;
 	if (redis->wait_replicas > 0)
+	{
 		format_wait(redis, chunk);
+		chunk->nanswers++;
+	}
+	if (pst_redis_format_guard(redis, &chunk->bytes))
+		chunk->nanswers += 2;
 }
 
 /* Hand the next chunk to the connection; false if there is none. */
@@ -294,6 +302,12 @@ begin_chunk(PstRedis *redis)
 		format_chunk(redis, chunk);
 	if (chunk->nevents == 0)
 		return false;
+	if (redis->moved)
+	{
+		pst_fault_set(&redis->fault, PST_RETRY, 0, "the claim of a stream has changed");
+		redis->step = PST_REDIS_THROUGH;
+		return true;
+	}
 	pst_redis_begin_answers(redis);
 	pst_redis_write(&redis->conn, chunk->bytes.data, chunk->bytes.len);
 	redis->step = PST_REDIS_ANSWERS;

@@ -32,6 +32,7 @@ typedef struct PstRedisChunk
 	int			first;			/* its first event in the shipment */
 	int			nevents;		/* 0: empty */
 	int			nqueued;		/* commands before EXEC */
+	int			nanswers;		/* in all */
 } PstRedisChunk;
 
 /* A stream that is read, and from where to where. */
@@ -94,9 +95,13 @@ typedef struct PstRedis
 	int			wait_timeout;	/* ms */
 	StringInfoData owner;		/* what a claim of ours says */
 	StringInfoData claimed;		/* streams that are ours by this connection, each ended by NUL */
+	StringInfoData claimants;	/* what each of their claims says, likewise */
 	StringInfoData claiming;	/* those that are asked for */
 	int			claim_at;		/* the one whose answer is next */
 	int			claimed_by;		/* the connection's serial number */
+	bool		superseded;		/* an older worker's claim stands there, */
+	bool		supersede;		/* and is overwritten */
+	bool		moved;			/* a claim has changed: this connection is to be closed */
 	PstRedisChunk chunks[2];
 	int			current;		/* the chunk that is in flight */
 	int			formatted;		/* events of the shipment formatted so far */
@@ -123,6 +128,8 @@ extern void pst_redis_read_address(PstRedis *redis, const PstShipment *shipment)
 /* in redis_claim.c: false if there is nothing to ask */
 extern bool pst_redis_begin_claims(PstRedis *redis);
 extern void pst_redis_take_claim(PstRedis *redis, const redisReply *reply);
+extern bool pst_redis_format_guard(PstRedis *redis, StringInfo out);
+extern void pst_redis_take_guard(PstRedis *redis, const redisReply *reply);
 
 /* in redis_answer.c */
 extern void pst_redis_begin_answers(PstRedis *redis);

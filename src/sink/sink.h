@@ -62,6 +62,7 @@ typedef struct PstFault
 	bool		in_doubt;		/* may have landed: send again as in doubt */
 	int			retry_after;	/* ms: the sink asks for no other try before */
 	bool		unseen;			/* nothing was sent: first look what is there */
+	bool		fenced;			/* nothing was sent: a newer nonce of this log is there */
 	char		what[192];		/* in our words, without secrets */
 	char		peer_said[512]; /* in the sink's words */
 } PstFault;
@@ -127,6 +128,7 @@ typedef struct PstShipment
 	const PstOption *options;	/* the route's own, ended by a NULL name */
 	const PstEvent *events;
 	int			nevents;		/* > 0 */
+	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
 	int			era;			/* of the sink, in which the worker has seen what it holds; 0: it need not */
 } PstShipment;
 

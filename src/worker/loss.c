@@ -1,6 +1,7 @@
 /*
  * loss.c
- *	  A sink that lost what it had acknowledged.
+ *	  A sink that lost what it had acknowledged, or that another copy of this
+ *	  cluster delivers to.
  *
  * Where a route's option on_loss asks for it, nothing is sent over a new
  * connection before the sink was asked where what it holds ends.  If that is
@@ -14,9 +15,11 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "event/query.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -51,6 +54,12 @@ static PstQuery generation_query = {
 	2, {INT4OID, INT4OID}, NULL
 };
 
+static PstQuery nonce_query = {
+	"SELECT pg_catalog.setval('persistomata.worker_nonce', GREATEST(pg_catalog.nextval('persistomata.worker_nonce'),"
+	" (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint))",
+	0, {0}, NULL
+};
+
 static PstQuery hold_query = {
 	"UPDATE persistomata.route SET held = $2, held_position = $3, held_reason = $4"
 	" WHERE id OPERATOR(pg_catalog.=) $1",
@@ -79,6 +88,23 @@ pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel)
 	if (parcel->outlet->route->on_loss == 'c' || worker->ops->look == NULL || parcel->letters)
 		return 0;
 	return parcel->outlet->era;
+}
+
+/*
+ * Who began later?  A number of this process, greater than all before it on this
+ * timeline of this cluster, and than those of a copy that began before, even if
+ * the clock was put back.
+ */
+void
+pst_nonce_draw(PstSinkWorker *worker)
+{
+	uint32		chance;
+
+	if (!pg_strong_random(&chance, sizeof(chance)))
+		chance = (uint32) MyProcPid;
+	pst_query_write(&nonce_query, NULL, NULL);
+	snprintf(worker->nonce, sizeof(worker->nonce), "%d-" INT64_FORMAT "-%08x",
+			 (int) GetWALInsertionTimeLine(), DatumGetInt64(pst_result(0, 1, NULL)), chance);
 }
 
 /* ---- looking ---- */
@@ -272,6 +298,11 @@ pst_loss_look(PstSinkWorker *worker, PstParcel *parcel)
 	MemoryContext old;
 	int64		window = WINDOW;
 
+	if (sink->ops->fault(sink)->fenced)
+	{
+		hold(worker, outlet, "fenced", pst_reason(sink, -1));
+		return true;
+	}
 	if (!sink->ops->fault(sink)->unseen)
 		return false;
 	context = AllocSetContextCreate(worker->context, "persistomata loss", ALLOCSET_DEFAULT_SIZES);

@@ -147,8 +147,11 @@ take_place(PstSinkWorker *worker, PstOutlet *outlet, bool fresh)
 
 /* Its worker has stopped it, perhaps an earlier one. */
 static void
-tell_held(PstOutlet *outlet, const PstRoute *route)
+tell_held(PstSinkWorker *worker, PstOutlet *outlet, const PstRoute *route)
 {
+	/* whoever enables it means this copy: now it is the later one */
+	if (outlet->route->held == 'f' && !route->held)
+		pst_nonce_draw(worker);
 	outlet->route->on_loss = route->on_loss;
 	outlet->route->accepted_position = route->accepted_position;
 	outlet->route->held = route->held;
@@ -197,7 +200,7 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	if (OidIsValid(worker->server_oid))
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
-	tell_held(outlet, route);
+	tell_held(worker, outlet, route);
 }
 
 /* The routes wait until there is a server again; to end would be to be started again. */

@@ -87,6 +87,7 @@ typedef struct PstSinkWorker
 	Oid			server_oid;		/* InvalidOid: there is none of this name */
 	const PstSinkOps *ops;		/* NULL: not a sink */
 	char		log_id[33];
+	char		nonce[64];		/* of this process; see loss.c */
 	List	   *outlets;
 	List	   *connections;
 	int			turn;			/* whose it is to send, among the outlets */
@@ -139,6 +140,7 @@ extern bool pst_audit_step(PstSinkWorker *worker);
 extern void pst_audit_drop(PstSinkWorker *worker);
 
 /* in loss.c */
+extern void pst_nonce_draw(PstSinkWorker *worker);	/* in SPI */
 extern int	pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel);
 /* Was the parcel not sent because what the sink holds had to be seen first?  Then it is looked at. */
 extern bool pst_loss_look(PstSinkWorker *worker, PstParcel *parcel);

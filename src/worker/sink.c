@@ -48,6 +48,8 @@ read_log_id(PstSinkWorker *worker)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pst_home_read(&home);
+	if (home.ours)
+		pst_nonce_draw(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
@@ -232,6 +234,7 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
+	parcel->shipment.nonce = worker->nonce;
 	parcel->shipment.era = pst_loss_era(worker, parcel);
 	pst_worker_doing("sending, waiting for the sink", false);
 	pst_sink_send(connection->sink, &parcel->shipment);

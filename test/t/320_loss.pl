@@ -131,6 +131,7 @@ for my $how (keys %values)
 	$rdb->command('DEL', "s_$how");
 	$rdb->command('XADD', "s_$how", $_->{id}, %{ $_->{fields} }) for @entries[ 0 .. 29 ];
 }
+$rdb->command('SAVE');
 $redis->restart;
 $clickhouse->stop;
 $node->safe_psql('postgres', 'INSERT INTO lamp VALUES (0)');
