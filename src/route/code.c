@@ -5,7 +5,7 @@
  * Both run while a parcel is read, in a read-only transaction of their own that
  * ends before the first byte is sent: as the route's owner, in a
  * security-restricted operation, under the search_path of create_route, with a
- * limit of time, and with all constraints immediate.  Events are looked at in
+ * limit of time, and with all constraints immediate; what they set is given back.  Events are looked at in
  * one subtransaction; one that raises an error ends it, and the next event
  * begins another.  So an event costs a subtransaction only if it fails.
  */
@@ -297,6 +297,7 @@ run_from(Runner *runner, Oid owner, PstEvent *events, int nevents, PstCodeRun *r
 	{
 		Oid			user;
 		int			sec_context;
+		int			settings = NewGUCNestLevel();
 
 		GetUserIdAndSecContext(&user, &sec_context);
 		SetUserIdAndSecContext(owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
@@ -317,6 +318,7 @@ run_from(Runner *runner, Oid owner, PstEvent *events, int nevents, PstCodeRun *r
 		QueryCancelPending = false;	/* it may have run out just now */
 		PopActiveSnapshot();
 		SetUserIdAndSecContext(user, sec_context);
+		AtEOXact_GUC(false, settings);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();

@@ -54,6 +54,14 @@ static PstQuery generation_query = {
 	2, {INT4OID, INT4OID}, NULL
 };
 
+static PstQuery refused_query = {
+	"SELECT 1 FROM persistomata.dead_letter_entry WHERE route OPERATOR(pg_catalog.=) $1"
+	" AND position OPERATOR(pg_catalog.=) $2 AND name OPERATOR(pg_catalog.=) $3"
+	" UNION ALL SELECT 1 FROM persistomata.discarded_letter WHERE route OPERATOR(pg_catalog.=) $1"
+	" AND position OPERATOR(pg_catalog.=) $2 AND name OPERATOR(pg_catalog.=) $3",
+	3, {INT4OID, INT8OID, TEXTOID}, NULL
+};
+
 static PstQuery nonce_query = {
 	"SELECT pg_catalog.setval('persistomata.worker_nonce', GREATEST(pg_catalog.nextval('persistomata.worker_nonce'),"
 	" (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint))",
@@ -163,6 +171,22 @@ take_acknowledged(const PstOutlet *outlet, const Loss *loss, PstParcel *parcel)
 	parcel->shipment.nevents = n;
 }
 
+/* What the sink refused it has never had. */
+static bool
+was_refused(const PstOutlet *outlet, const PstEvent *event)
+{
+	Datum		args[3];
+	bool		refused;
+
+	begin_work("looking for a dead letter");
+	args[0] = Int32GetDatum(outlet->route->id);
+	args[1] = Int64GetDatum(event->position);
+	args[2] = CStringGetTextDatum(event->name);
+	refused = pst_query_read(&refused_query, args) > 0;
+	end_work();
+	return refused;
+}
+
 /* Ask the sink about one parcel. */
 static void
 ask(PstSinkWorker *worker, PstSink *sink, const PstParcel *parcel, Loss *loss)
@@ -180,9 +204,10 @@ ask(PstSinkWorker *worker, PstSink *sink, const PstParcel *parcel, Loss *loss)
 		int64		top;
 
 		loss->last = Max(loss->last, parcel->batch.events[i].position);
-		if (!sink->ops->lacks(sink, i, &top))
+		if (!sink->ops->lacks(sink, i, &top) || (loss->lost && top >= loss->top) ||
+			was_refused(parcel->outlet, &parcel->batch.events[i]))
 			continue;
-		loss->top = loss->lost ? Min(loss->top, top) : top;
+		loss->top = top;
 		loss->lost = true;
 	}
 }

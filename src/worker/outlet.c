@@ -187,6 +187,8 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	pst_cursor_read(route->id, &cursor);
 	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
 		take_place(worker, outlet, fresh);
+	else if (cursor.next_position > outlet->cursor.next_position)
+		take_place(worker, outlet, true);	/* of what was dropped, some may have been sent with the rest */
 	else if (outlet->settings)
 	{
 		/* newer ones may have come, which end those in force */
@@ -194,6 +196,7 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 
 		if (now)
 			outlet->settings->until = now->until;
+		pst_outlet_take_limits(worker, outlet);
 		outlet->read_cut = 0;
 	}
 	outlet->letters = pst_letters_wait(route->id);
@@ -201,6 +204,21 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 	tell_held(worker, outlet, route);
+}
+
+/* Without a server nothing is kept to be sent: it is read again when there is one. */
+static void
+put_back(PstSinkWorker *worker)
+{
+	for (int i = 0; i < 2; i++)
+	{
+		PstOutlet  *outlet = worker->parcels[i].outlet;
+
+		if (outlet == NULL || outlet->connection != NULL)
+			continue;
+		pst_parcel_drop(&worker->parcels[i]);
+		pst_outlet_rewind(outlet);
+	}
 }
 
 /* The routes wait until there is a server again; to end would be to be started again. */
@@ -275,6 +293,7 @@ pst_outlets_reload(PstSinkWorker *worker)
 		connection->failures = 0;
 		connection->retry_at = 0;
 	}
+	put_back(worker);
 	if (worker->ops == NULL)
 		tell_no_sink(worker);
 	PopActiveSnapshot();

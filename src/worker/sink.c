@@ -28,6 +28,9 @@
 /* How long a shipment may go on after its route or server was changed. */
 #define BREAK_OFF_MS 500
 
+/* How long what waits for its time may miss such a change. */
+#define LOOK_AGAIN_MS 1000
+
 static bool settings_changed = true;
 
 /* A server or a user mapping was altered: connect anew, as soon as nothing is under way. */
@@ -99,6 +102,8 @@ begin(PstSinkWorker *worker, Datum arg)
 static void
 take_changes(PstSinkWorker *worker)
 {
+	/* a parcel that waits to be tried again is no reason to begin a transaction */
+	AcceptInvalidationMessages();
 	if (!settings_changed &&
 		worker->routes_seen == pg_atomic_read_u32(&worker->scheduler->routes))
 		return;
@@ -300,6 +305,9 @@ next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
 		}
 	}
+	/* nobody wakes us when a server or a mapping is made or mended */
+	if (wait >= 0 || worker->ops == NULL)
+		wait = pst_sooner(wait, LOOK_AGAIN_MS);
 	return wait;
 }
 

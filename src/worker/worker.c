@@ -118,18 +118,28 @@ pst_worker_begin(Datum arg)
 	return worker;
 }
 
+static LOCKTAG alone;
+
+static void
+stop_being_alone(int code, Datum arg)
+{
+	LockRelease(&alone, ExclusiveLock, true);
+}
+
 /*
- * An advisory lock, in a class that no SQL function reaches.  Other locks would
- * not do: a process that ends outside of a transaction does not give them back.
+ * An advisory lock, in a class that no SQL function reaches, and by the method of
+ * ordinary locks: what runs in a worker may call pg_advisory_unlock_all().  Held
+ * by the session, it is not given back by a process that ends outside of a
+ * transaction, so a hook does that.
  */
 void
 pst_worker_be_alone(const char *name)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0,
+	SET_LOCKTAG_ADVISORY(alone, MyDatabaseId, 0,
 						 hash_bytes((const unsigned char *) name, (int) strlen(name)), 0x5053);
-	(void) LockAcquire(&tag, ExclusiveLock, true, false);
+	alone.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
+	(void) LockAcquire(&alone, ExclusiveLock, true, false);
+	before_shmem_exit(stop_being_alone, (Datum) 0);
 }
 
 void
@@ -158,7 +168,7 @@ pst_work_begin(const char *doing)
 	if (!OidIsValid(extension) || extension != my_extension)
 	{
 		/* what is known is of an extension that is gone; another may be there */
-		AbortCurrentTransaction();
+		CommitTransactionCommand();
 		pst_route_stat_free(MyDatabaseId, 0);
 		pst_worker_ends_quietly(OidIsValid(extension));
 		proc_exit(0);
@@ -169,6 +179,8 @@ void
 pst_work_end(void)
 {
 	CommitTransactionCommand();
+	/* advisory locks that somebody's code took for the session, which is ours */
+	LockReleaseSession(USER_LOCKMETHOD);
 	MemoryContextSwitchTo(outside);
 	pgstat_report_stat(false);
 }

@@ -148,4 +148,18 @@ is(client($clickhouse)->value('SELECT count() FROM t_resend'), 210, 'ClickHouse 
 is(client($clickhouse)->value('SELECT uniqExact(name) FROM t_resend'), 210, 'and nothing twice');
 is(scalar(client($redis)->entries('s_resend')), 211, 'the stream has all again');
 like(stat_of('r_hold', 'last_error'), qr/holds events up to position 180, and was sent those up to 210/, 'and the other says where it ends');
+
+# ---- what the sink refused it has not lost ----
+
+client($clickhouse)->query('CREATE TABLE narrow (position UInt64, name String, key UInt8) ENGINE = MergeTree ORDER BY position');
+$node->safe_psql('postgres', q{SELECT persistomata.create_route('n', 'ch', options => '{"table": "narrow", "latest": "", "on_loss": "hold"}')});
+make(9);
+ok(wait_for_drain($node, 'postgres', 'n'), 'nine pass');
+$node->safe_psql('postgres', 'INSERT INTO lamp VALUES (1000)');
+ok(wait_for_value($node, 'postgres', q{SELECT count(*) FROM persistomata.dead_letter WHERE route = 'n'}, 1), 'the last one does not fit');
+$node->restart;
+make(1);
+ok(wait_for_drain($node, 'postgres', 'n'), 'which is no loss');
+is(client($clickhouse)->value('SELECT count() FROM narrow'), 10, 'the next one passes');
+$node->safe_psql('postgres', q{SELECT persistomata.drop_route('n')});
 done_testing();
