@@ -20,7 +20,10 @@
 PG_FUNCTION_INFO_V1(pst_route_position);
 
 static PstQuery list_query = {
-	"SELECT id, name, server, persistomata.role_of(owner), enabled FROM persistomata.route"
+	"SELECT id, name, server, persistomata.role_of(owner), enabled, held, held_reason, accepted_position,"
+	" (SELECT s.options OPERATOR(pg_catalog.->>) 'on_loss' FROM persistomata.route_settings s"
+	" WHERE s.route OPERATOR(pg_catalog.=) r.id ORDER BY s.version DESC LIMIT 1)"
+	" FROM persistomata.route r"
 	" WHERE $1 IS NULL OR server OPERATOR(pg_catalog.=) $1 ORDER BY id",
 	1, {NAMEOID}, NULL
 };
@@ -66,6 +69,22 @@ static PstQuery cut_position_queries[PST_RING_SLOTS] = {{
 	1, {INT8OID}, NULL
 }};
 
+/* What stands in a row of the list of why a route does not send. */
+static void
+take_held(PstRoute *route, uint64 row)
+{
+	bool		isnull;
+	Datum		value = pst_result(row, 6, &isnull);
+
+	route->held = isnull ? 0 : TextDatumGetCString(value)[0];
+	value = pst_result(row, 7, &isnull);
+	if (!isnull)
+		strlcpy(route->held_reason, TextDatumGetCString(value), sizeof(route->held_reason));
+	route->accepted_position = DatumGetInt64(pst_result(row, 8, NULL));
+	value = pst_result(row, 9, &isnull);
+	route->on_loss = isnull ? 'c' : TextDatumGetCString(value)[0];
+}
+
 List *
 pst_route_list(const char *server, MemoryContext context)
 {
@@ -91,6 +110,7 @@ pst_route_list(const char *server, MemoryContext context)
 		route->server = pstrdup(NameStr(*DatumGetName(pst_result(row, 3, NULL))));
 		route->owner = DatumGetObjectId(pst_result(row, 4, NULL));
 		route->enabled = DatumGetBool(pst_result(row, 5, NULL));
+		take_held(route, row);
 		list = lappend(list, route);
 	}
 	MemoryContextSwitchTo(old);

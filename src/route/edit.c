@@ -82,9 +82,17 @@ static PstQuery drop_query = {
 };
 
 static PstQuery enable_query = {
-	"UPDATE persistomata.route SET enabled = $2 WHERE id OPERATOR(pg_catalog.=) $1"
-	" AND enabled OPERATOR(pg_catalog.<>) $2",
+	"UPDATE persistomata.route SET enabled = $2,"
+	" accepted_position = CASE WHEN $2 AND held OPERATOR(pg_catalog.=) 'lost' THEN held_position ELSE accepted_position END,"
+	" held = CASE WHEN $2 THEN NULL ELSE held END"
+	" WHERE id OPERATOR(pg_catalog.=) $1 AND (enabled OPERATOR(pg_catalog.<>) $2 OR (held IS NOT NULL AND $2))",
 	2, {INT4OID, BOOLOID}, NULL
+};
+
+/* The loss is not accepted: the route as it is now says what is done about it. */
+static PstQuery release_query = {
+	"UPDATE persistomata.route SET held = NULL WHERE id OPERATOR(pg_catalog.=) $1 AND held OPERATOR(pg_catalog.=) 'lost'",
+	1, {INT4OID}, NULL
 };
 
 static PstQuery letter_query = {
@@ -392,6 +400,7 @@ pst_alter_route(PG_FUNCTION_ARGS)
 	char	   *server;
 	PstOwnerRights rights;
 	NewSettings settings;
+	Datum		release;
 	int			id;
 
 	if (!PG_ARGISNULL(2))
@@ -410,6 +419,8 @@ pst_alter_route(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 3; i++)
 		array_arg(fcinfo, 2 + i, &settings.values[SET_TYPES + i], &settings.nulls[SET_TYPES + i]);
 	pst_query_write(&settings_query, settings.values, settings.nulls);
+	release = Int32GetDatum(id);
+	pst_query_write(&release_query, &release, NULL);
 	pst_owner_end(&rights);
 	pst_routes_changed();
 	PG_RETURN_VOID();

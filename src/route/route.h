@@ -73,6 +73,10 @@ typedef struct PstRoute
 	char	   *server;
 	Oid			owner;
 	bool		enabled;
+	char		on_loss;		/* 'c'ontinue, 'h'old, 'r'esend: as the route is now */
+	char		held;			/* its worker has stopped it: 'l'ost, 'f'enced; or 0 */
+	char		held_reason[256];
+	int64		accepted_position;	/* what the sink lost up to here is not minded */
 } PstRoute;
 
 /*
@@ -90,6 +94,12 @@ extern PstRouteSettings *pst_route_settings(int route, int64 after, MemoryContex
 extern PstRouteSettings *pst_route_settings_of(int route, int64 version, MemoryContext context);
 
 extern void pst_cursor_read(int route, PstCursor *cursor);
+
+/*
+ * In seek.c: have a route send again from a position on, or from the oldest that
+ * is kept, whichever is later, in a new generation.  Returns that position.
+ */
+extern int64 pst_route_go_back(int route, int64 position);
 
 /* in match.c: pure */
 extern bool pst_route_wants(const PstRouteSettings *settings, const PstEvent *event);

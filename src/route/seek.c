@@ -128,6 +128,26 @@ oldest_position(const PstRing *ring)
 	return 0;
 }
 
+int64
+pst_route_go_back(int route, int64 position)
+{
+	PstGeneration generation = {.route = route};
+	PstCursor	cursor;
+	PstRing		ring;
+
+	pst_cut_lock();
+	PushActiveSnapshot(GetLatestSnapshot());
+	pst_cursor_read(route, &cursor);
+	pst_ring_read(&ring);
+	generation.from_position = Max(position, oldest_position(&ring));
+	generation.shift_ms = shift_for(&cursor, &ring, generation.from_position);
+	PopActiveSnapshot();
+	generation.settings = pst_newest_settings(route);
+	pst_generation_begin(&generation);
+	pst_routes_changed();
+	return generation.from_position;
+}
+
 /*
  * Throws if nothing is there of the range.  Where it reaches beyond what the
  * route has sent, that is sent for the first time, once.

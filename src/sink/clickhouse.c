@@ -42,6 +42,7 @@ static const PstOptionDef clickhouse_options[] = {
 	{"partition_by", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"ttl", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"cluster", PST_OPTION_ROUTE, PST_OPTION_TEXT, NULL, 0, 0, NULL},
+	{"on_loss", PST_OPTION_ROUTE, PST_OPTION_ENUM, "continue", 0, 0, "resend|continue|hold"},
 	{NULL, PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL}
 };
 
@@ -138,6 +139,7 @@ clickhouse_open(const PstSinkSettings *settings)
 	MemoryContext before;
 
 	sink->base.ops = &pst_clickhouse_sink;
+	sink->era = 1;
 	sink->context = AllocSetContextCreate(CurrentMemoryContext, "ClickHouse sink",
 										  ALLOCSET_DEFAULT_SIZES);
 	before = MemoryContextSwitchTo(sink->context);
@@ -284,4 +286,7 @@ const PstSinkOps pst_clickhouse_sink = {
 	.close = clickhouse_close,
 	.ask = pst_ch_ask,
 	.held = pst_ch_held,
+	.look = pst_ch_look,
+	.lacks = pst_ch_lacks,
+	.era = pst_ch_era,
 };

@@ -150,6 +150,8 @@ extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 fro
 extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 							 const char *prefix, bool names);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
+/* the greatest position that is there of the log whose names begin so; 0: none */
+extern void pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix);
 
 /*
  * Read the answer to pst_ch_sql_look.  Says what is missing; if nothing is,
@@ -184,7 +186,8 @@ typedef enum PstChStep
 	PST_CH_ASK_SUM,				/* what does the table hold: as a sum, */
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
-	PST_CH_REFILL				/* mend them */
+	PST_CH_REFILL,				/* mend them */
+	PST_CH_ASK_TOP				/* where does the table end? */
 } PstChStep;
 
 typedef enum PstChDoubt
@@ -276,6 +279,9 @@ typedef struct PstChSink
 	bool		asking;
 	bool		asking_last;
 	PstChTable *asked;			/* whose latest states are looked at */
+	int64	   *tops;			/* of each group the greatest position that is there, if that is asked; or NULL */
+	int			era;			/* rises when the server or a table may be another than before */
+	int64		spoken_at;		/* the last shipment, monotonic ms */
 	PstHolding	holding;
 } PstChSink;
 
@@ -292,6 +298,9 @@ extern void pst_ch_fail(PstChSink *sink, PstVerdict verdict, const char *what);
 
 extern void pst_ch_ask(PstSink *base, const PstShipment *shipment, bool first, bool last);
 extern const PstHolding *pst_ch_held(const PstSink *base);
+extern void pst_ch_look(PstSink *base, const PstShipment *shipment);
+extern bool pst_ch_lacks(const PstSink *base, int nth, int64 *top);
+extern int	pst_ch_era(const PstSink *base);
 extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
 /* likewise when it failed */
 extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);

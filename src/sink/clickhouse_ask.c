@@ -79,10 +79,23 @@ ask_latest(PstChSink *sink, bool mend)
 }
 
 static void
+ask_top(PstChSink *sink)
+{
+	char	   *prefix = log_prefix(sink);
+
+	resetStringInfo(&sink->sql);
+	pst_ch_sql_top(&sink->sql, sink->groups[sink->group].table, prefix);
+	pfree(prefix);
+	pst_ch_begin_sql(sink, PST_CH_ASK_TOP, SHORT_ANSWER);
+}
+
+static void
 next(PstChSink *sink)
 {
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
+	else if (sink->group < sink->ngroups && sink->tops)
+		ask_top(sink);
 	else if (sink->group < sink->ngroups)
 		ask_table(sink, false);
 	else if (sink->asking_last && sink->asked)
@@ -94,6 +107,21 @@ next(PstChSink *sink)
 		end(sink);
 }
 
+/* In the memory of a shipment. */
+static void
+begin(PstChSink *sink, const PstShipment *shipment, bool last)
+{
+	sink->shipment = shipment;
+	sink->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
+	sink->nrefusals = 0;
+	memset(&sink->fault, 0, sizeof(sink->fault));
+	sink->asking = true;
+	sink->asking_last = last;
+	sink->tops = NULL;
+	pst_ch_group(sink);
+	sink->group = 0;
+}
+
 void
 pst_ch_ask(PstSink *base, const PstShipment *shipment, bool first, bool last)
 {
@@ -102,15 +130,8 @@ pst_ch_ask(PstSink *base, const PstShipment *shipment, bool first, bool last)
 
 	MemoryContextReset(sink->scratch);
 	before = MemoryContextSwitchTo(sink->scratch);
-	sink->shipment = shipment;
-	sink->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
-	sink->nrefusals = 0;
-	memset(&sink->fault, 0, sizeof(sink->fault));
-	sink->asking = true;
-	sink->asking_last = last;
+	begin(sink, shipment, last);
 	pst_holding_begin(&sink->holding, sink->context, shipment);
-	pst_ch_group(sink);
-	sink->group = 0;
 	if (first)
 		for (PstChTable *table = sink->tables; table != NULL; table = table->next)
 			table->asked = false;
@@ -122,6 +143,46 @@ pst_ch_ask(PstSink *base, const PstShipment *shipment, bool first, bool last)
 	else
 		next(sink);
 	MemoryContextSwitchTo(before);
+}
+
+/* Where the tables end: a table whose last event of this log is older than one that it took has lost that one. */
+void
+pst_ch_look(PstSink *base, const PstShipment *shipment)
+{
+	PstChSink  *sink = (PstChSink *) base;
+	MemoryContext before;
+
+	MemoryContextReset(sink->scratch);
+	before = MemoryContextSwitchTo(sink->scratch);
+	begin(sink, shipment, false);
+	sink->tops = palloc0(sizeof(int64) * sink->ngroups);
+	if (sink->open_error != NULL)
+		fail(sink, PST_MISCONFIGURED, sink->open_error);
+	else
+		next(sink);
+	MemoryContextSwitchTo(before);
+}
+
+bool
+pst_ch_lacks(const PstSink *base, int nth, int64 *top)
+{
+	const PstChSink *sink = (const PstChSink *) base;
+
+	for (int i = 0; i < sink->ngroups; i++)
+		for (int row = sink->groups[i].from; row < sink->groups[i].from + sink->groups[i].count; row++)
+			if (sink->rows[row] == nth)
+			{
+				*top = sink->tops[i];
+				return *top < sink->shipment->events[nth].position;
+			}
+	*top = 0;
+	return false;
+}
+
+int
+pst_ch_era(const PstSink *base)
+{
+	return ((const PstChSink *) base)->era;
 }
 
 /* ----- answers ----- */
@@ -220,6 +281,10 @@ pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer)
 			}
 			sink->group++;
 			break;
+		case PST_CH_ASK_TOP:
+			sink->spoken_at = pst_ch_now_ms();
+			sink->tops[sink->group++] = strtoll(answer->text, NULL, 10);
+			break;
 		case PST_CH_ASK_LATEST:
 			if (strtol(answer->text, NULL, 10) > 0)
 			{
@@ -247,7 +312,7 @@ void
 pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault)
 {
 	/* a table that is not there holds nothing */
-	if (class == PST_CH_TABLE && (sink->step == PST_CH_ASK_SUM || sink->step == PST_CH_ASK_NAMES))
+	if (class == PST_CH_TABLE && (sink->step == PST_CH_ASK_SUM || sink->step == PST_CH_ASK_NAMES || sink->step == PST_CH_ASK_TOP))
 	{
 		sink->group++;
 		next(sink);

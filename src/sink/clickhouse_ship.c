@@ -25,6 +25,7 @@
 #define LATE_PAUSE 500			/* ms for a request that lies unread in the server's sockets to begin */
 #define LATE_AT_MOST (60 * 60 * 1000)	/* ms after which no such request is left */
 #define TOKEN_TRUST (15 * 60 * 1000)	/* ms for which a remembered token is relied on */
+#define SILENCE (60 * 1000)		/* ms after which what the server holds may have changed unseen */
 #define MAX_CREATIONS 8
 #define MAX_STUMBLES 3
 
@@ -92,6 +93,7 @@ static void
 forget_server(PstChSink *sink)
 {
 	sink->version = PST_CH_UNKNOWN;
+	sink->era++;
 	for (PstChTable *table = sink->tables; table != NULL; table = table->next)
 		table->ready = false;
 }
@@ -139,6 +141,17 @@ is_token_trusted(PstChSink *sink)
 		(table->window_seconds == 0 || age / 1000 < table->window_seconds / 2);
 }
 
+/* Has the worker seen what this server holds?  If not, nothing is sent. */
+static bool
+is_seen(PstChSink *sink)
+{
+	if (sink->shipment->era == 0 || sink->shipment->era == sink->era)
+		return true;
+	pst_ch_fail(sink, PST_RETRY, "what the server holds is not known");
+	sink->fault.unseen = true;
+	return false;
+}
+
 static void
 next(PstChSink *sink)
 {
@@ -149,7 +162,7 @@ next(PstChSink *sink)
 		sink->group++;
 		begin_group(sink);
 	}
-	if (is_over(sink))
+	if (is_over(sink) || !is_seen(sink))
 		return;
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
@@ -401,6 +414,7 @@ stumble(PstChSink *sink, PstChClass class)
 	{
 		case PST_CH_TABLE:
 			table_under_way(sink)->ready = false;
+			sink->era++;
 			break;
 		case PST_CH_SETTING:
 			sink->version = PST_CH_UNKNOWN;
@@ -476,6 +490,9 @@ pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment)
 	sink->duplicates = 0;
 	memset(&sink->fault, 0, sizeof(sink->fault));
 	sink->group = 0;
+	if (pst_ch_now_ms() - sink->spoken_at > SILENCE)
+		sink->era++;
+	sink->spoken_at = pst_ch_now_ms();
 	pst_ch_group(sink);
 	begin_group(sink);
 	if (sink->open_error != NULL)

@@ -324,6 +324,16 @@ pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 	appendStringInfoString(sql, names ? ") GROUP BY n FORMAT RowBinary" : ") FORMAT RowBinary");
 }
 
+void
+pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix)
+{
+	appendStringInfoString(sql, "SELECT max(position) FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfoString(sql, " WHERE startsWith(toString(name), ");
+	pst_ch_quote_text(sql, prefix);
+	appendStringInfoChar(sql, ')');
+}
+
 /* An insert goes on, whole or in pieces, as long as this is not 0. */
 void
 pst_ch_sql_running(StringInfo sql, const char *name)

@@ -18,13 +18,14 @@
  * list) and master; tls, tls_verify, ca_file, cert_file, key_file; wait_replicas
  * and wait_timeout (ms); connect_timeout and reply_timeout (ms).  User mapping:
  * user (Redis 6 and later), password, sentinel_user, sentinel_password.  Route:
- * mode; stream (a template), maxlen (about how many entries the stream keeps);
- * key (a template) in the other modes.
+ * mode; stream (a template), maxlen (about how many entries the stream keeps),
+ * on_loss (see redis_look.c); key (a template) in the other modes.
  */
 #include "postgres.h"
 
 #include <limits.h>
 
+#include "sink/fault.h"
 #include "sink/redis.h"
 #include "sink/redis_shipment.h"
 #include "utils/builtins.h"
@@ -55,6 +56,7 @@ static const PstOptionDef redis_options[] = {
 	{"key", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, NULL, 0, 0, NULL},
 	{"stream", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, "persistomata:{machine}", 0, 0, NULL},
 	{"maxlen", PST_OPTION_ROUTE, PST_OPTION_INT, NULL, 1, INT_MAX, NULL},
+	{"on_loss", PST_OPTION_ROUTE, PST_OPTION_ENUM, "continue", 0, 0, "resend|continue|hold"},
 	{NULL, PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL}
 };
 
@@ -134,6 +136,7 @@ redis_open(const PstSinkSettings *settings)
 	initStringInfo(&redis->scratch);
 	initStringInfo(&redis->owner);
 	initStringInfo(&redis->claimed);
+	initStringInfo(&redis->claimants);
 	initStringInfo(&redis->claiming);
 	for (int i = 0; i < (int) lengthof(redis->chunks); i++)
 		initStringInfo(&redis->chunks[i].bytes);
@@ -196,6 +199,17 @@ pst_redis_read_address(PstRedis *redis, const PstShipment *shipment)
 	}
 }
 
+static const char *
+redis_check_route(const PstOption *route)
+{
+	const char *mode = pst_option_or_default(&pst_redis_sink, route, "mode");
+	const char *on_loss = pst_option_or_default(&pst_redis_sink, route, "on_loss");
+
+	if (strcmp(mode, "stream") != 0 && strcmp(on_loss, "continue") != 0)
+		return "only of streams is it known what they have lost: on_loss must be continue in other modes";
+	return NULL;
+}
+
 static void
 redis_send(PstSink *sink, const PstShipment *shipment)
 {
@@ -221,8 +235,9 @@ redis_send(PstSink *sink, const PstShipment *shipment)
 	redis->turns = pst_net_count_hosts(redis->conn.sentinels ? redis->conn.sentinels : redis->conn.hosts);
 
 	/* The server may have closed an idle connection: no reason for a doubt. */
-	if (pst_redis_is_stale(&redis->conn))
+	if (redis->moved || pst_redis_is_stale(&redis->conn))
 		pst_redis_close(&redis->conn);
+	redis->moved = false;
 }
 
 static void
@@ -267,8 +282,14 @@ format_chunk(PstRedis *redis, PstRedisChunk *chunk)
 		chunk->nqueued++;
 	}
 	pst_redis_format_command(&chunk->bytes, 1, exec);
+	chunk->nanswers = chunk->nqueued + 1;
 	if (redis->wait_replicas > 0)
+	{
 		format_wait(redis, chunk);
+		chunk->nanswers++;
+	}
+	if (pst_redis_format_guard(redis, &chunk->bytes))
+		chunk->nanswers += 2;
 }
 
 /* Hand the next chunk to the connection; false if there is none. */
@@ -281,6 +302,12 @@ begin_chunk(PstRedis *redis)
 		format_chunk(redis, chunk);
 	if (chunk->nevents == 0)
 		return false;
+	if (redis->moved)
+	{
+		pst_fault_set(&redis->fault, PST_RETRY, 0, "the claim of a stream has changed");
+		redis->step = PST_REDIS_THROUGH;
+		return true;
+	}
 	pst_redis_begin_answers(redis);
 	pst_redis_write(&redis->conn, chunk->bytes.data, chunk->bytes.len);
 	redis->step = PST_REDIS_ANSWERS;
@@ -357,6 +384,8 @@ redis_poll(PstSink *sink)
 
 	if (redis->step == PST_REDIS_ASK)
 		return pst_redis_ask_step(redis);
+	if (redis->step == PST_REDIS_LOOK)
+		return pst_redis_look_step(redis);
 	while (!wait)
 	{
 		switch (redis->step)
@@ -370,6 +399,12 @@ redis_poll(PstSink *sink)
 					return settle_broken(redis, false);
 				}
 				wait = redis->conn.stage != PST_REDIS_READY;
+				if (!wait && redis->shipment->era != 0 && redis->shipment->era != redis->conn.serial)
+				{
+					pst_fault_set(&redis->fault, PST_RETRY, 0, "a new connection: what is there is not known");
+					redis->fault.unseen = true;
+					return settle(redis, PST_RETRY);
+				}
 				if (!wait && !pst_redis_begin_claims(redis))
 					redis->step = PST_REDIS_NEXT;
 				break;
@@ -400,6 +435,7 @@ redis_poll(PstSink *sink)
 				finish_chunk(redis);
 				break;
 			case PST_REDIS_ASK:
+			case PST_REDIS_LOOK:
 			case PST_REDIS_IDLE:
 				return PST_SINK_DONE;
 		}
@@ -462,7 +498,7 @@ redis_close(PstSink *sink)
 	if (redis->context)
 		MemoryContextDelete(redis->context);
 	redis->context = NULL;
-	redis->asking.context = redis->asking.holding.context = NULL;
+	redis->asking.context = redis->asking.holding.context = redis->looking.context = NULL;
 	redis->verdicts = NULL;
 	redis->nverdicts = 0;
 	redis->step = PST_REDIS_IDLE;
@@ -471,6 +507,7 @@ redis_close(PstSink *sink)
 const PstSinkOps pst_redis_sink = {
 	.kind = "redis",
 	.options = redis_options,
+	.check_route = redis_check_route,
 	.names_shipments = false,
 	.max_rows = 10000,
 	.max_bytes = 16 * 1024 * 1024,
@@ -486,4 +523,7 @@ const PstSinkOps pst_redis_sink = {
 	.close = redis_close,
 	.ask = pst_redis_ask,
 	.held = pst_redis_held,
+	.look = pst_redis_look,
+	.lacks = pst_redis_lacks,
+	.era = pst_redis_era,
 };

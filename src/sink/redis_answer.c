@@ -4,8 +4,8 @@
  *
  * Every answer is looked at.  Those before EXEC say whether each command was
  * queued; if one was not, EXEC does nothing at all.  EXEC then answers for each
- * XADD: its id, or why not.  Last, if it is asked for, WAIT says how many replicas
- * have all that.
+ * XADD: its id, or why not.  Then, if it is asked for, WAIT says how many replicas
+ * have all that, and last what the claims of the streams say (redis_claim.c).
  */
 #include "postgres.h"
 
@@ -82,6 +82,13 @@ take_exec(PstRedis *redis, const redisReply *reply)
 			redis->after = PST_REDIS_REFUSED;
 		return;
 	}
+	if (reply->type == REDIS_REPLY_NIL)
+	{
+		/* Nothing was done: what is watched has changed. */
+		if (redis->fault.verdict == PST_VERDICT_NONE)
+			pst_fault_set(&redis->fault, PST_RETRY, 0, "the claim of a stream has changed");
+		return;
+	}
 	if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "EXECABORT", 9) == 0)
 	{
 		/* Nothing was done, because of an earlier refusal or of one of EXEC itself. */
@@ -140,9 +147,11 @@ pst_redis_take_answer(PstRedis *redis, const redisReply *reply)
 	}
 	if (nth == chunk->nqueued)
 		take_exec(redis, reply);
-	else
+	else if (nth == chunk->nqueued + 1 && redis->wait_replicas > 0)
 		take_wait(redis, reply);
-	if (nth > chunk->nqueued || redis->wait_replicas == 0)
+	else if (nth == chunk->nanswers - 1)
+		pst_redis_take_guard(redis, reply);
+	if (nth == chunk->nanswers - 1)
 		redis->step = redis->after;
 }
 

@@ -22,7 +22,8 @@ typedef enum PstRedisStep
 	PST_REDIS_REFUSED,			/* some ids were: begin to find out why */
 	PST_REDIS_CHECK,			/* what stands at those ids? */
 	PST_REDIS_THROUGH,			/* the chunk is settled; fault says how */
-	PST_REDIS_ASK				/* what the streams hold: see redis_ask.c */
+	PST_REDIS_ASK,				/* what the streams hold: see redis_ask.c */
+	PST_REDIS_LOOK				/* where they end: see redis_look.c */
 } PstRedisStep;
 
 typedef struct PstRedisChunk
@@ -31,6 +32,7 @@ typedef struct PstRedisChunk
 	int			first;			/* its first event in the shipment */
 	int			nevents;		/* 0: empty */
 	int			nqueued;		/* commands before EXEC */
+	int			nanswers;		/* in all */
 } PstRedisChunk;
 
 /* A stream that is read, and from where to where. */
@@ -58,6 +60,25 @@ typedef struct PstRedisAsking
 	PstHolding	holding;
 } PstRedisAsking;
 
+/* Where a stream ends. */
+typedef struct PstRedisTop
+{
+	struct PstRedisTop *next;
+	char	   *key;
+	int64		ms;				/* its last entry's id; 0-0: there is none */
+	int64		ordinal;
+	int64		position;		/* and, if that is an event of our log, its position, or 0 */
+} PstRedisTop;
+
+typedef struct PstRedisLooking
+{
+	MemoryContext context;		/* of all this */
+	PstRedisTop *tops;
+	PstRedisTop *top;			/* the one whose answer is next */
+	PstRedisTop **of;			/* each event's */
+	bool		sent;
+} PstRedisLooking;
+
 typedef struct PstRedis
 {
 	PstSink		base;
@@ -74,9 +95,13 @@ typedef struct PstRedis
 	int			wait_timeout;	/* ms */
 	StringInfoData owner;		/* what a claim of ours says */
 	StringInfoData claimed;		/* streams that are ours by this connection, each ended by NUL */
+	StringInfoData claimants;	/* what each of their claims says, likewise */
 	StringInfoData claiming;	/* those that are asked for */
 	int			claim_at;		/* the one whose answer is next */
 	int			claimed_by;		/* the connection's serial number */
+	bool		superseded;		/* an older worker's claim stands there, */
+	bool		supersede;		/* and is overwritten */
+	bool		moved;			/* a claim has changed: this connection is to be closed */
 	PstRedisChunk chunks[2];
 	int			current;		/* the chunk that is in flight */
 	int			formatted;		/* events of the shipment formatted so far */
@@ -89,6 +114,7 @@ typedef struct PstRedis
 	int			nrefused;
 	StringInfoData scratch;
 	PstRedisAsking asking;
+	PstRedisLooking looking;
 
 	uint8	   *verdicts;		/* PstVerdict of each event */
 	int			nverdicts;		/* room for so many */
@@ -102,6 +128,8 @@ extern void pst_redis_read_address(PstRedis *redis, const PstShipment *shipment)
 /* in redis_claim.c: false if there is nothing to ask */
 extern bool pst_redis_begin_claims(PstRedis *redis);
 extern void pst_redis_take_claim(PstRedis *redis, const redisReply *reply);
+extern bool pst_redis_format_guard(PstRedis *redis, StringInfo out);
+extern void pst_redis_take_guard(PstRedis *redis, const redisReply *reply);
 
 /* in redis_answer.c */
 extern void pst_redis_begin_answers(PstRedis *redis);
@@ -113,5 +141,11 @@ extern const char *pst_redis_entry_field(const redisReply *entry, const char *na
 extern void pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last);
 extern PstSinkProgress pst_redis_ask_step(PstRedis *redis);
 extern const PstHolding *pst_redis_held(const PstSink *sink);
+
+/* in redis_look.c */
+extern void pst_redis_look(PstSink *sink, const PstShipment *shipment);
+extern PstSinkProgress pst_redis_look_step(PstRedis *redis);
+extern bool pst_redis_lacks(const PstSink *sink, int nth, int64 *top);
+extern int	pst_redis_era(const PstSink *sink);
 
 #endif							/* PST_REDIS_SHIPMENT_H */

@@ -61,6 +61,8 @@ typedef struct PstFault
 	int			code;			/* the sink's own code, or 0 */
 	bool		in_doubt;		/* may have landed: send again as in doubt */
 	int			retry_after;	/* ms: the sink asks for no other try before */
+	bool		unseen;			/* nothing was sent: first look what is there */
+	bool		fenced;			/* nothing was sent: a newer nonce of this log is there */
 	char		what[192];		/* in our words, without secrets */
 	char		peer_said[512]; /* in the sink's words */
 } PstFault;
@@ -126,6 +128,8 @@ typedef struct PstShipment
 	const PstOption *options;	/* the route's own, ended by a NULL name */
 	const PstEvent *events;
 	int			nevents;		/* > 0 */
+	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
+	int			era;			/* of the sink, in which the worker has seen what it holds; 0: it need not */
 } PstShipment;
 
 typedef struct PstSink PstSink;
@@ -170,6 +174,18 @@ typedef struct PstSinkOps
 	 */
 	void		(*ask) (PstSink *sink, const PstShipment *shipment, bool first, bool last);
 	const PstHolding *(*held) (const PstSink *sink);
+
+	/*
+	 * All or none, for the route option on_loss: does what the sink holds at each
+	 * event's address end before that event?  Begun and driven like ask(); then
+	 * lacks() tells, and the position of the last event of this log that is there
+	 * (0: none).  An era is a time in which the sink cannot have lost anything
+	 * unseen: at least one connection.  A shipment that knows an older one is not
+	 * sent, and ends as PST_RETRY with unseen set.
+	 */
+	void		(*look) (PstSink *sink, const PstShipment *shipment);
+	bool		(*lacks) (const PstSink *sink, int nth, int64 *top);
+	int			(*era) (const PstSink *sink);	/* >= 0 */
 } PstSinkOps;
 
 /* The first member of every sink's own struct. */
@@ -205,6 +221,15 @@ pst_sink_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->ask(sink, shipment, first, last);
+}
+
+static inline void
+pst_sink_look(PstSink *sink, const PstShipment *shipment)
+{
+	Assert(!sink->sending);
+	Assert(shipment->nevents > 0);
+	sink->sending = true;
+	sink->ops->look(sink, shipment);
 }
 
 static inline PstSinkProgress

@@ -20,7 +20,8 @@ typedef enum PstRouteState
 	PST_ROUTE_IDLE,
 	PST_ROUTE_SENDING,
 	PST_ROUTE_RETRYING,			/* the sink is down or busy */
-	PST_ROUTE_MISCONFIGURED		/* the sink would refuse anything */
+	PST_ROUTE_MISCONFIGURED,	/* the sink would refuse anything */
+	PST_ROUTE_FENCED			/* another copy of this cluster delivers */
 } PstRouteState;
 
 /*

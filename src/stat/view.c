@@ -17,7 +17,7 @@ PG_FUNCTION_INFO_V1(pst_live_routes);
 static void
 put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 {
-	static const char *const states[] = {"stopped", "idle", "sending", "retrying", "misconfigured"};
+	static const char *const states[] = {"stopped", "idle", "sending", "retrying", "misconfigured", "fenced"};
 	Datum		values[15];
 	bool		nulls[15] = {false};
 	double		p50 = pst_stat_percentile(stat, 0.5);

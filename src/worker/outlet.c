@@ -65,6 +65,7 @@ make_outlet(PstSinkWorker *worker, const PstRoute *route)
 	outlet->route->server = worker->server;
 	outlet->reader = pst_reader_create(context);
 	outlet->stat = pst_route_stat(MyDatabaseId, route->id);
+	outlet->era = -1;
 	MemoryContextSwitchTo(worker->context);
 	worker->outlets = lappend(worker->outlets, outlet);
 	MemoryContextSwitchTo(old);
@@ -135,6 +136,28 @@ take_place(PstSinkWorker *worker, PstOutlet *outlet, bool fresh)
 	if (fresh && outlet->cursor.replay_to > 0 && worker->ops && worker->ops->names_shipments)
 		outlet->doubted = outlet->cursor.intent ? outlet->cursor.intent_to : 0;
 	outlet->doubted_since = GetCurrentTimestamp();
+	if (outlet->resent_to > 0 && worker->ops && worker->ops->names_shipments)
+	{
+		/* what is left there is found by asking; no token of this generation says anything */
+		outlet->doubted = outlet->resent_to;
+		outlet->doubted_since -= USECS_PER_DAY;
+	}
+	outlet->resent_to = 0;
+}
+
+/* Its worker has stopped it, perhaps an earlier one. */
+static void
+tell_held(PstSinkWorker *worker, PstOutlet *outlet, const PstRoute *route)
+{
+	/* whoever enables it means this copy: now it is the later one */
+	if (outlet->route->held == 'f' && !route->held)
+		pst_nonce_draw(worker);
+	outlet->route->on_loss = route->on_loss;
+	outlet->route->accepted_position = route->accepted_position;
+	outlet->route->held = route->held;
+	outlet->era = -1;
+	if (route->held)
+		pst_stat_fault(outlet->stat, route->held == 'f' ? PST_ROUTE_FENCED : PST_ROUTE_MISCONFIGURED, route->held_reason, 0);
 }
 
 static PstOutlet *
@@ -180,6 +203,7 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	if (OidIsValid(worker->server_oid))
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
+	tell_held(worker, outlet, route);
 }
 
 /* Without a server nothing is kept to be sent: it is read again when there is one. */
@@ -314,6 +338,8 @@ pst_outlet_due_at(const PstSinkWorker *worker, PstOutlet *outlet)
 {
 	TimestampTz at = Max(outlet->retry_at, outlet->connection->retry_at);
 
+	if (outlet->route->held)
+		return 0;
 	if (outlet->settings && !outlet->full && !pst_outlet_promised(outlet) && has_work(worker, outlet))
 		at = Max(at, patience(outlet));
 	return at;
@@ -325,7 +351,7 @@ pst_outlet_is_ready(const PstSinkWorker *worker, PstOutlet *outlet)
 {
 	TimestampTz at;
 
-	if (outlet->connection == NULL || !has_work(worker, outlet))
+	if (outlet->connection == NULL || outlet->route->held || !has_work(worker, outlet))
 		return false;
 	at = pst_outlet_due_at(worker, outlet);
 	return at == 0 || at <= GetCurrentTimestamp();

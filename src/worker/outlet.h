@@ -51,6 +51,8 @@ typedef struct PstOutlet
 	TimestampTz waiting_since;	/* something came to be sent then; 0: nothing has */
 	TimestampTz sent_at;		/* the last shipment began */
 	bool		full;			/* that was all it could hold, and there is more */
+	int			era;			/* of the sink, in which it was seen to lack nothing; -1: none yet */
+	int64		resent_to;		/* going back, up to here the sink may hold events yet; 0: no */
 	bool		code_works;		/* the route's code has passed an event, under these settings */
 
 	/* misconfigured: it alone waits */
@@ -85,6 +87,7 @@ typedef struct PstSinkWorker
 	Oid			server_oid;		/* InvalidOid: there is none of this name */
 	const PstSinkOps *ops;		/* NULL: not a sink */
 	char		log_id[33];
+	char		nonce[64];		/* of this process; see loss.c */
 	List	   *outlets;
 	List	   *connections;
 	int			turn;			/* whose it is to send, among the outlets */
@@ -135,6 +138,12 @@ extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
 /* in reconcile.c */
 extern bool pst_audit_step(PstSinkWorker *worker);
 extern void pst_audit_drop(PstSinkWorker *worker);
+
+/* in loss.c */
+extern void pst_nonce_draw(PstSinkWorker *worker);	/* in SPI */
+extern int	pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel);
+/* Was the parcel not sent because what the sink holds had to be seen first?  Then it is looked at. */
+extern bool pst_loss_look(PstSinkWorker *worker, PstParcel *parcel);
 
 /* in sink.c: until the sink is done; false if it is to be broken off */
 extern bool pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on);

@@ -51,6 +51,8 @@ read_log_id(PstSinkWorker *worker)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pst_home_read(&home);
+	if (home.ours)
+		pst_nonce_draw(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();
@@ -237,6 +239,8 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
+	parcel->shipment.nonce = worker->nonce;
+	parcel->shipment.era = pst_loss_era(worker, parcel);
 	pst_worker_doing("sending, waiting for the sink", false);
 	pst_sink_send(connection->sink, &parcel->shipment);
 	if (pst_await_sink(worker, connection->sink, true))
@@ -335,7 +339,7 @@ cycle(PstSinkWorker *worker)
 		pst_embedded_run(worker, parcel);
 	else if (parcel->outlet != NULL && may_send(parcel))
 	{
-		if (send_parcel(worker, parcel))
+		if (send_parcel(worker, parcel) && !pst_loss_look(worker, parcel))
 			pst_settle(worker, parcel);
 	}
 	else if (parcel->outlet != NULL || !pst_audit_step(worker))

@@ -65,6 +65,7 @@ my $before = client($redis)->command('XLEN', 's');
 $standby->stop;
 $node->safe_psql('postgres', 'INSERT INTO lamp DEFAULT VALUES');
 ok(wait_for(sub { client($redis)->command('XLEN', 's') == $before + 1 }, 'one more'), 'one more event, that the standby lacks');
+my %lost = @{ client($redis)->command('XREVRANGE', 's', '+', '-', 'COUNT', 1)->[0][1] };
 $node->stop('immediate');
 $standby->start;
 $standby->promote;
@@ -83,5 +84,12 @@ for my $entry (@$entries)
 }
 is(scalar(grep { $_ > 1 } values %seen), 0, 'no name twice');
 is($standby->safe_psql('postgres', 'SELECT string_agg(timeline::text, \' \' ORDER BY timeline) FROM persistomata.node'), '1 2', 'both timelines have a node');
+
+# what the old primary had sent and this one lacks is named, and not taken for ours
+my $run = $standby->safe_psql('postgres', q{SELECT persistomata.reconcile('r')});
+ok(wait_for_value($standby, 'postgres', "SELECT state FROM persistomata.reconciliation WHERE run = $run", 'done', 60), 'stream and log are compared');
+is($standby->safe_psql('postgres', "SELECT missing FROM persistomata.reconciliation WHERE run = $run"), 0, 'nothing of the log is missing');
+is($standby->safe_psql('postgres', "SELECT string_agg(name, ' ') FROM persistomata.reconciliation_detail d, unnest(d.doubled_names) name WHERE run = $run"),
+	$lost{name}, 'and the event that only the old primary knew is named');
 $standby->stop;
 done_testing();
