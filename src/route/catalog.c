@@ -18,8 +18,10 @@
 
 PG_FUNCTION_INFO_V1(pst_route_position);
 
+/* An owner that is no more is nobody: what he brought along must not run as somebody else. */
 static PstQuery list_query = {
-	"SELECT id, name, server, persistomata.role_of(owner), enabled FROM persistomata.route"
+	"SELECT id, name, server, coalesce((SELECT r.oid FROM pg_catalog.pg_roles r"
+	" WHERE r.rolname OPERATOR(pg_catalog.=) owner), '0'::pg_catalog.oid), enabled FROM persistomata.route"
 	" WHERE $1 IS NULL OR server OPERATOR(pg_catalog.=) $1 ORDER BY id",
 	1, {NAMEOID}, NULL
 };

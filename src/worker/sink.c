@@ -33,7 +33,7 @@
 
 static bool settings_changed = true;
 
-/* A server or a user mapping was altered: connect anew, as soon as nothing is under way. */
+/* A server, a user mapping or a role was altered: connect anew, as soon as nothing is under way. */
 static void
 notice_change(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -91,6 +91,7 @@ begin(PstSinkWorker *worker, Datum arg)
 	worker->server = MemoryContextStrdup(worker->context, worker->place->server);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, notice_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, notice_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, notice_change, (Datum) 0);
 	read_log_id(worker);
 	pst_worker_be_alone(worker->server);
 	wait_for_durability();
@@ -293,18 +294,23 @@ next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 	foreach(cell, worker->outlets)
 	{
 		PstOutlet  *outlet = lfirst(cell);
-		TimestampTz at = outlet->connection == NULL ? 0 : pst_outlet_due_at(worker, outlet);
+		TimestampTz at;
 
+		if (outlet->connection == NULL)
+		{
+			/* nobody wakes us when a server or an owner is there again */
+			wait = pst_sooner(wait, LOOK_AGAIN_MS);
+			continue;
+		}
+		at = pst_outlet_due_at(worker, outlet);
 		if (at > now)
 		{
 			wait = pst_sooner(wait, pst_ms_until(at) + 1);
 			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
 		}
 	}
-	/* nobody wakes us when a server or a mapping is made or mended */
-	if (wait >= 0 || worker->ops == NULL)
-		wait = pst_sooner(wait, LOOK_AGAIN_MS);
-	return wait;
+	/* nor when one is mended */
+	return wait < 0 ? wait : Min(wait, LOOK_AGAIN_MS);
 }
 
 /* A parcel that failed waits for its connection. */
