@@ -46,6 +46,15 @@ for my $from ('live_routes()', 'stat_route')
 	is_deeply(\%seen, { app => 2, stranger => 0, watcher => 2 }, "$from is for the owner, and who may see all");
 }
 
+# ---- places in shared memory ----
+
+sql(q{SELECT persistomata.create_route('x' || g, 'q', 'none') FROM generate_series(1, 60) g});
+ok(wait_for_value($node, $db, q{SELECT count(*) > 40 FROM persistomata.live_routes()}, 't'), 'more routes than there are places');
+sql(q{SELECT persistomata.disable_route('x' || g) FROM generate_series(1, 60) g});
+ok(wait_for_value($node, $db, q{SELECT count(*) FROM persistomata.live_routes() WHERE state <> 'stopped'}, '2'), 'all are disabled');
+sql(q{SELECT persistomata.drop_route('x' || g) FROM generate_series(1, 60) g});
+ok(wait_for_value($node, $db, q{SELECT count(*) FROM persistomata.live_routes()}, '2'), 'dropped, they leave their places');
+
 # ---- an owner that is gone ----
 
 sub waits
