@@ -157,7 +157,39 @@ UPDATE parcel SET n = 100;
 INSERT INTO parcel (id, n) VALUES (2, 99), (12, 99);
 SELECT persistomata.fire('parcel', 12, 'weigh');
 TABLE told;
+-- a function that is dropped and made again is found again
+CREATE TABLE kiosk (id int PRIMARY KEY, state text, n int);
+CREATE FUNCTION serve(k kiosk, args jsonb) RETURNS kiosk LANGUAGE plpgsql AS
+$$ BEGIN k.n := 1; RETURN k; END $$;
+CREATE FUNCTION run(k kiosk, args jsonb) RETURNS void LANGUAGE plpgsql AS
+$$ BEGIN EXECUTE args->>'sql'; END $$;
+SELECT persistomata.create_machine('kiosk', $$
+flowchart LR
+  new -->|come!| here
+  here -->|serve / serve| here
+  here -->|run / run| away
+$$);
+SELECT persistomata.attach('kiosk', 'kiosk');
+INSERT INTO kiosk VALUES (1);
+SELECT status FROM persistomata.fire('kiosk', 1, 'serve');
+DROP FUNCTION serve;
+SELECT persistomata.fire('kiosk', 1, 'serve');
+CREATE FUNCTION serve(k kiosk, args jsonb) RETURNS kiosk LANGUAGE plpgsql AS
+$$ BEGIN k.n := 2; RETURN k; END $$;
+SELECT status FROM persistomata.fire('kiosk', 1, 'serve');
+TABLE kiosk;
+-- an action may not take the table's machine away under itself
+SELECT persistomata.create_machine('kiosk', $$
+flowchart LR
+  new -->|come!| here
+  here -->|run / run| away
+$$);
+SELECT persistomata.fire('kiosk', 1, 'run', '{"sql": "SELECT persistomata.detach(''kiosk'')"}');
+SELECT persistomata.fire('kiosk', 1, 'run', '{"sql": "SELECT persistomata.upgrade(''kiosk'', 2)"}');
+SELECT status FROM persistomata.fire('kiosk', 1, 'run', '{"sql": "SELECT 1"}');
+
 SET client_min_messages = warning;
+DROP TABLE kiosk CASCADE;
 DROP TABLE desk, told, loop, parcel CASCADE;
 RESET client_min_messages;
-SELECT persistomata.drop_machine(name) FROM (VALUES ('desk'), ('loop'), ('parcel')) AS m(name);
+SELECT persistomata.drop_machine(name) FROM (VALUES ('desk'), ('loop'), ('parcel'), ('kiosk')) AS m(name);

@@ -104,6 +104,12 @@ CALL try_label('y / no_such_function');
 CALL try_label('after (5 minutes)');
 CALL try_label('after (n * interval ''1 second'')');
 CALL try_label('after (n)');
+-- a place is that in the definition, where a snippet's text may be written in codes
+CALL try_label('y [n > 1 #amp;#amp; m > 1]');
+CALL try_label('y [doc #lt;> #quot;doc#quot; or m > 1]');
+CALL try_label('y / n = 1 #35; 2, z = 1');
+CALL try_label('y [n > 1<br/>and m > 1]');
+CALL try_label('y [''é'' <> ''#233;'' and m > 1]');
 SELECT persistomata.create_machine('caret', $$flowchart LR
   a -->|x| b
   b -->|"y [n > 0 and nn < 5]"| c

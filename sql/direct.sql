@@ -148,6 +148,9 @@ DROP SCHEMA regress_pst_direct;
 BEGIN READ ONLY;
 SELECT fires('on', NULL, 2);
 ROLLBACK;
+BEGIN READ ONLY;
+SELECT persistomata.try_fire('lamp', 2, 'on');
+ROLLBACK;
 
 -- no replica identity where one is needed
 CREATE TABLE loose (id int NOT NULL UNIQUE, state text);

@@ -30,6 +30,22 @@ SELECT persistomata.attach('padded', 'key');
 INSERT INTO padded VALUES ('x', '-0');
 SELECT status FROM persistomata.fire('padded', '["x", 0]', 'go');
 SELECT key FROM persistomata.event WHERE fsm = 'public.padded' AND type = 'state';
+-- what no index of ours could hold is refused where it would come in
+CREATE TABLE long (id text PRIMARY KEY, state text);
+SELECT persistomata.attach('long', 'key');
+INSERT INTO long SELECT string_agg(md5(i::text), '') FROM generate_series(1, 64) AS i;
+INSERT INTO long SELECT string_agg(md5(i::text), '') || 'x' FROM generate_series(1, 64) AS i;
+INSERT INTO long VALUES (repeat('x', 10000));
+SELECT status FROM persistomata.fire('long', (SELECT id FROM long), 'go',
+	idempotency_key => (SELECT substr(string_agg(md5(i::text), ''), 1, 512) FROM generate_series(1, 20) AS i));
+SELECT persistomata.fire('long', 'x', 'go', idempotency_key => repeat('x', 513));
+SELECT persistomata.detach('long');
+INSERT INTO long VALUES (repeat('x', 10000), 'there');
+SELECT persistomata.attach('long', 'key');
+CREATE TABLE wide (a bytea, b bytea, state text, PRIMARY KEY (a, b));
+SELECT persistomata.attach('wide', 'key');
+INSERT INTO wide SELECT decode(string_agg(md5(i::text), ''), 'hex'), '\x22' FROM generate_series(1, 70) AS i;
+DROP TABLE long, wide;
 DROP TABLE num, padded;
 DROP FUNCTION nothing;
 SELECT persistomata.drop_machine('key');

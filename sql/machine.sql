@@ -247,6 +247,7 @@ SELECT persistomata.create_machine('bad', E'a --> |"coin [coins > 0 AND payload-
 SELECT persistomata.create_machine('bad', E'状態 --> |始|| b');
 SELECT persistomata.create_machine('bad', '', 'bogus');
 SELECT persistomata.create_machine('', 'a --> |x| b');
+SELECT persistomata.create_machine(repeat('m', 256), 'a --> |x| b');
 SELECT persistomata.create_machine(NULL, 'a --> |x| b');
 SELECT persistomata.create_machine('bad', NULL);
 SELECT persistomata.create_machine('bad', repeat(' ', 1024 * 1024 + 1));

@@ -58,6 +58,11 @@ SET ROLE regress_pst_user;
 SELECT status FROM persistomata.fire('app.ticket', 2, 'take');
 SELECT status FROM persistomata.fire('app.ticket', 3, 'take');
 RESET ROLE;
+-- what became of a hidden instance is hidden, too
+SELECT status FROM persistomata.fire('app.ticket', 3, 'take', idempotency_key => 'guessed');
+SET ROLE regress_pst_user;
+SELECT status FROM persistomata.try_fire('app.ticket', 3, 'take', idempotency_key => 'guessed');
+RESET ROLE;
 
 -- reading is for those who may read the table, the override for its owner
 SET ROLE regress_pst_other;
@@ -84,12 +89,18 @@ ALTER TABLE app.ticket DISABLE ROW LEVEL SECURITY;
 CREATE TABLE app.hidden (id int);
 CREATE FUNCTION app.is_open(int) RETURNS bool LANGUAGE sql AS 'SELECT $1 > 100';
 SET search_path = app, public;
+-- code behind a type looks names up when it runs
+CREATE FUNCTION app.most() RETURNS int LANGUAGE sql AS 'SELECT 5';
+CREATE FUNCTION app.fits(int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN $1 < most(); END';
+CREATE DOMAIN app.fitting AS int CHECK (app.fits(VALUE));
 SELECT persistomata.create_machine('desk', $$
 flowchart LR
   new -->|"open [is_open(id)]"| opened
   new -->|"same [id = 1000]"| opened
   new -->|"peek [exists (select from hidden)]"| opened
   new -->|"write / note"| opened
+  new -->|"fit [(args->>'n')::fitting > 0]"| opened
+  new -->|"name [to_regclass('of_evil') is not null]"| opened
 $$);
 CREATE TABLE app.desk (id int PRIMARY KEY, state text, holder text, secret text);
 CREATE FUNCTION app.note(r app.desk, args jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO app.hidden VALUES (1)';
@@ -111,6 +122,8 @@ CREATE OPERATOR evil.= (LEFTARG = int, RIGHTARG = int, FUNCTION = evil.always);
 CREATE FUNCTION evil.always(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
 CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.always);
 CREATE FUNCTION pg_temp.is_open(int) RETURNS bool LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION evil.most() RETURNS int LANGUAGE sql AS 'SELECT 500';
+CREATE TABLE evil.of_evil (id int);
 CREATE TEMP TABLE hidden (id int);
 INSERT INTO hidden VALUES (1);
 CREATE TEMP TABLE machine_version AS SELECT 1;
@@ -118,6 +131,8 @@ SET search_path = pg_temp, evil, pg_catalog, app;
 SELECT persistomata.fire('app.desk', 1, 'open');
 SELECT persistomata.fire('app.desk', 1, 'same');
 SELECT persistomata.fire('app.desk', 1, 'peek');
+SELECT persistomata.fire('app.desk', 1, 'fit', '{"n": 100}');
+SELECT persistomata.fire('app.desk', 1, 'name');
 UPDATE app.desk SET state = 'opened' WHERE id OPERATOR(pg_catalog.=) 1;
 \c -
 SET ROLE regress_pst_user;
@@ -209,6 +224,15 @@ SELECT p.oid::regprocedure FROM pg_proc p
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace = 'persistomata'::regnamespace AND p.prosecdef AND p.prorettype = 'trigger'::regtype
    AND has_function_privilege('regress_pst_other', p.oid, 'EXECUTE');
+
+-- one's own view is no view of timers
+SET ROLE regress_pst_other;
+CREATE TEMP VIEW mine_too AS SELECT 'x'::text AS id;
+CREATE TRIGGER t INSTEAD OF UPDATE OR DELETE ON mine_too FOR EACH ROW EXECUTE FUNCTION persistomata.change_timer();
+UPDATE mine_too SET id = 'y';
+DELETE FROM mine_too;
+DROP VIEW mine_too;
+RESET ROLE;
 
 DROP TABLE pg_temp.mine;
 SET client_min_messages = warning;

@@ -288,4 +288,20 @@ UPDATE seeing SET state = 'b';
 SELECT persistomata.fire('seeing', 1, 'y');
 SELECT persistomata.attach('seeing', 'plain');
 DROP TABLE seen CASCADE;
+
+-- a table whose schema is renamed; the trigger keeps fire() from writing the row by itself
+CREATE SCHEMA regress_pst_here;
+CREATE TABLE regress_pst_here.moved (id int PRIMARY KEY, state text, n int);
+SELECT persistomata.attach('regress_pst_here.moved', 'plain');
+CREATE FUNCTION regress_pst_here.said() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE WARNING '% %', TG_OP, TG_LEVEL; RETURN NULL; END $$;
+CREATE TRIGGER said AFTER UPDATE ON regress_pst_here.moved
+FOR EACH STATEMENT EXECUTE FUNCTION regress_pst_here.said();
+INSERT INTO regress_pst_here.moved VALUES (1), (2);
+SELECT to_state FROM persistomata.fire('regress_pst_here.moved', 1, 'x');
+ALTER SCHEMA regress_pst_here RENAME TO regress_pst_there;
+SELECT to_state FROM persistomata.fire('regress_pst_there.moved', 2, 'x');
+-- a missing row is looked for once
+SELECT status FROM persistomata.try_fire('regress_pst_there.moved', 3, 'x');
+DROP SCHEMA regress_pst_there CASCADE;
 SELECT persistomata.drop_machine(name) FROM (SELECT DISTINCT name FROM persistomata.machine) AS m;

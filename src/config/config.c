@@ -9,13 +9,18 @@
 #include "config/config.h"
 #include "utils/guc.h"
 
+/* Less would not hold the ring's tables, each of a few pages. */
+#define LEAST_LOG_SIZE 8
+
 bool		pst_allow_truncate = false;
 char	   *pst_args = NULL;
 bool		pst_deliver = true;
 char	   *pst_headers = NULL;
+int			pst_log_full = PST_LOG_FULL_REFUSE;
 int			pst_max_chain = 100;
 int			pst_max_hops = 100;
 int			pst_idempotency_retention = 86400;
+int			pst_max_log_size = 0;
 int			pst_max_value = 64;
 int			pst_min_linger = 2;
 int			pst_naptime = 1000;
@@ -24,6 +29,21 @@ int			pst_timer_retries = 10;
 int			pst_timer_timeout = 10000;
 int			pst_turn_interval = 3600;
 int			pst_turn_size = 256;
+
+static const struct config_enum_entry log_full_options[] = {
+	{"refuse", PST_LOG_FULL_REFUSE, false},
+	{"drop_oldest", PST_LOG_FULL_DROP_OLDEST, false},
+	{NULL, 0, false}
+};
+
+static bool
+check_log_size(int *value, void **extra, GucSource source)
+{
+	if (*value == 0 || *value >= LEAST_LOG_SIZE)
+		return true;
+	GUC_check_errdetail("It must be 0, for no limit, or at least %d MB.", LEAST_LOG_SIZE);
+	return false;
+}
 
 void
 pst_config_init(void)
@@ -55,6 +75,16 @@ pst_config_init(void)
 							gettext_noop("An event that comes after more of them is kept as a dead letter."),
 							&pst_max_hops, 100, 1, 1000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("persistomata.log_full",
+							 gettext_noop("What happens when the event log reaches persistomata.max_log_size."),
+							 gettext_noop("\"refuse\" makes transitions fail; \"drop_oldest\" drops events that routes have not passed."),
+							 &pst_log_full, PST_LOG_FULL_REFUSE, log_full_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("persistomata.max_log_size",
+							gettext_noop("The most disk space that the event log of a database may take."),
+							gettext_noop("0 is no limit."),
+							&pst_max_log_size, 0, 0, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MB, check_log_size, NULL, NULL);
 	DefineCustomIntVariable("persistomata.max_value",
 							gettext_noop("A column's value larger than this is left out of events."),
 							NULL, &pst_max_value, 64, 1, 1024 * 1024 - 1,

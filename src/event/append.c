@@ -25,6 +25,7 @@
 #include "event/append.h"
 #include "event/log.h"
 #include "event/pending.h"
+#include "event/space.h"
 #include "event/wake.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
@@ -53,9 +54,13 @@ open_current_slot(void)
 {
 	for (;;)
 	{
-		int			slot = pst_ring_current();
-		Relation	rel = table_open(pst_log_table(slot), RowExclusiveLock);
+		bool		full;
+		int			slot = pst_ring_to_write(&full);
+		Relation	rel;
 
+		if (full)
+			pst_log_refuse();
+		rel = table_open(pst_log_table(slot), RowExclusiveLock);
 		if (pst_ring_current() == slot)
 			return rel;
 		table_close(rel, RowExclusiveLock);

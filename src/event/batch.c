@@ -19,6 +19,7 @@
 #include "event/spine.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -34,6 +35,7 @@ typedef struct OpenTables
 {
 	Relation	log[PST_RING_SLOTS];
 	TupleTableSlot *row[PST_RING_SLOTS];
+	BlockNumber blocks[PST_RING_SLOTS];
 } OpenTables;
 
 PstReader *
@@ -158,7 +160,11 @@ fetch(OpenTables *tables, PstVertebra *place)
 	{
 		tables->log[slot] = table_open(pst_log_table(slot), AccessShareLock);
 		tables->row[slot] = table_slot_create(tables->log[slot], NULL);
+		tables->blocks[slot] = RelationGetNumberOfBlocks(tables->log[slot]);
 	}
+	/* the slot was emptied since the spine was read */
+	if (ItemPointerGetBlockNumber(&place->tid) >= tables->blocks[slot])
+		return NULL;
 	row = tables->row[slot];
 	if (!table_tuple_fetch_row_version(tables->log[slot], &place->tid, GetActiveSnapshot(), row))
 		return NULL;

@@ -181,18 +181,21 @@ pst_ring_read(PstRing *ring)
 
 /* Not through pg_sequence_last_value(), which asks for rights that writers lack. */
 int
-pst_ring_current(void)
+pst_ring_to_write(bool *full)
 {
 	Relation	sequence = relation_open(ring_slot(), AccessShareLock);
 	Buffer		buffer = ReadBuffer(sequence, 0);
 	HeapTupleData tuple;
 	Page		page;
+	Form_pg_sequence_data data;
 	int64		slot;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
 	tuple.t_data = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
-	slot = ((Form_pg_sequence_data) GETSTRUCT(&tuple))->last_value;
+	data = (Form_pg_sequence_data) GETSTRUCT(&tuple);
+	slot = data->last_value;
+	*full = !data->is_called;
 	UnlockReleaseBuffer(buffer);
 	relation_close(sequence, AccessShareLock);
 	if (slot < 0 || slot >= PST_RING_SLOTS)
@@ -200,6 +203,14 @@ pst_ring_current(void)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("persistomata.ring_slot is " INT64_FORMAT, slot)));
 	return (int) slot;
+}
+
+int
+pst_ring_current(void)
+{
+	bool		full;
+
+	return pst_ring_to_write(&full);
 }
 
 void

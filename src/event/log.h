@@ -74,6 +74,9 @@ extern void pst_ring_read(PstRing *ring);
 /* The current slot, read outside of MVCC: what writers follow. */
 extern int	pst_ring_current(void);
 
+/* Likewise; and do the keepers of the log say that it is full? */
+extern int	pst_ring_to_write(bool *full);
+
 /* What log_home says. */
 typedef struct PstHome
 {

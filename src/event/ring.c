@@ -14,6 +14,10 @@
  * the turn do.  What must outlive it (the newest cut, the routes' cursors) is
  * copied into the current slot in the same transaction.
  *
+ * The oldest slot can be dropped for want of space though routes have not passed
+ * it.  Cuts that have rows both in it and in the next are dropped whole: with
+ * half of its rows a cut could not tell their positions.
+ *
  * TRUNCATE is not MVCC-safe.  A reader in an older snapshot would find a hole;
  * pst_log_intact() lets it find an error.
  */
@@ -27,6 +31,7 @@
 #include "event/cut.h"
 #include "event/query.h"
 #include "event/ring.h"
+#include "event/space.h"
 #include "event/window.h"
 #include "fmgr.h"
 #include "storage/bufmgr.h"
@@ -64,6 +69,11 @@ static PstQuery truncate_queries[PST_RING_SLOTS] = {{
 	0, {0}, NULL
 }};
 
+static PstQuery forget_cuts_queries[PST_RING_SLOTS] = {{
+	"DELETE FROM persistomata.cut_%d WHERE cut OPERATOR(pg_catalog.<) $1",
+	1, {INT8OID}, NULL
+}};
+
 static PstQuery ring_now_query = {
 	"SELECT slot, turn FROM persistomata.ring ORDER BY slot",
 	0, {0}, NULL
@@ -75,12 +85,13 @@ is_due(const PstRing *ring, bool even_if_small)
 	const PstSlot *newest = &ring->live[ring->nlive - 1];
 	Relation	log = table_open(pst_log_table(ring->current), AccessShareLock);
 	BlockNumber blocks = RelationGetNumberOfBlocks(log);
+	int64		bytes = DatumGetInt64(DirectFunctionCall1(pg_table_size, ObjectIdGetDatum(RelationGetRelid(log))));
 
 	table_close(log, NoLock);
 	if (blocks == 0)
 		return false;
 	return even_if_small ||
-		(int64) blocks * BLCKSZ >= (int64) pst_turn_size * 1024 * 1024 ||
+		bytes >= pst_turn_bytes() ||
 		TimestampDifferenceExceeds(newest->turned_at, GetCurrentTimestamp(), pst_turn_interval * 1000);
 }
 
@@ -140,7 +151,8 @@ pst_ring_follow(void)
 	PstRing		ring;
 	PstHome		home;
 	int			newest;
-	bool		behind;
+	bool		behind,
+				full;
 
 	pst_cut_lock();
 	SPI_connect();
@@ -148,10 +160,9 @@ pst_ring_follow(void)
 	pst_home_read(&home);
 	pst_ring_read(&ring);
 	newest = ring.live[ring.nlive - 1].slot;
-	behind = home.ours && newest != ring.current;
+	behind = home.ours && newest != pst_ring_to_write(&full);
 	if (behind)
-		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(pst_log_relation("ring_slot")),
-							Int64GetDatum(newest));
+		pst_ring_set(newest, full);
 	PopActiveSnapshot();
 	SPI_finish();
 	return behind;
@@ -264,7 +275,7 @@ empty(const PstRing *ring, int slot)
 }
 
 bool
-pst_ring_empty_one(int64 next_position, int64 *wait_ms)
+pst_ring_empty_one(int64 next_position, bool for_space, int64 *wait_ms)
 {
 	PstRing		ring;
 	PstHome		home;
@@ -286,7 +297,7 @@ pst_ring_empty_one(int64 next_position, int64 *wait_ms)
 		if (slot->slot == ring.current || i == ring.nlive - 1)
 			continue;
 		age = TimestampDifferenceMilliseconds(slot->closed_at, GetCurrentTimestamp());
-		if (slot->closed && age < (int64) pst_retention * 1000)
+		if (slot->closed && !for_space && age < (int64) pst_retention * 1000)
 		{
 			int64		left = (int64) pst_retention * 1000 - age + 1;
 
@@ -307,6 +318,49 @@ pst_ring_empty_one(int64 next_position, int64 *wait_ms)
 	PopActiveSnapshot();
 	SPI_finish();
 	return emptied;
+}
+
+/* The end of the positions of a cut that is kept. */
+static int64
+end_of_cut(const PstRing *ring, int64 cut)
+{
+	PstCut	   *cuts;
+	bool		gap;
+
+	/* it is loaded as the predecessor of the next, whether that is there or not */
+	(void) pst_cut_load(ring, cut + 1, 1, CurrentMemoryContext, &cuts, &gap);
+	return Max(1, cuts[0].first_position + cuts[0].events);
+}
+
+bool
+pst_ring_drop_oldest(int64 *from, int64 *end)
+{
+	PstRing		ring;
+	PstHome		home;
+	const PstSlot *slot = &ring.live[0];
+	bool		dropped = false;
+
+	pst_cut_lock();
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	pst_home_read(&home);
+	pst_ring_read(&ring);
+	if (home.ours && ring.nlive > 1 && slot->closed && slot->slot != ring.current && lock_slot(slot->slot))
+	{
+		Datum		last_cut = Int64GetDatum(slot->last_cut);
+
+		*from = end_of_cut(&ring, slot->first_cut);
+		*end = end_of_cut(&ring, slot->last_cut);
+		PushActiveSnapshot(GetLatestSnapshot());
+		empty(&ring, slot->slot);
+		for (int i = 1; i < ring.nlive; i++)
+			pst_query_write_slot(forget_cuts_queries, ring.live[i].slot, &last_cut, NULL);
+		PopActiveSnapshot();
+		dropped = true;
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	return dropped;
 }
 
 /*

@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 typedef struct FsmEntry
 {
@@ -54,6 +55,7 @@ typedef struct BindingRow
 
 static HTAB *fsm_cache = NULL;
 static List *retired_fsms = NIL;	/* in CacheMemoryContext */
+static uint64 invalidations = 0;	/* whatever comes while one is built may be about it */
 
 /* ---- invalidation ---- */
 
@@ -63,10 +65,18 @@ invalidate_fsm(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	FsmEntry   *entry;
 
+	invalidations++;
 	hash_seq_init(&scan, fsm_cache);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		if (entry->fsm && (relid == InvalidOid || entry->relid == relid || entry->fsm->root == relid))
 			entry->fsm->valid = false;
+}
+
+/* A schema was renamed, perhaps: plans name their table with it. */
+static void
+invalidate_all(Datum arg, int cacheid, uint32 hashvalue)
+{
+	invalidate_fsm(arg, InvalidOid);
 }
 
 static void
@@ -80,6 +90,7 @@ create_cache(void)
 	fsm_cache = hash_create("persistomata FSM tables", 16, &ctl,
 							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	CacheRegisterRelcacheCallback(invalidate_fsm, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_all, (Datum) 0);
 }
 
 void
@@ -155,6 +166,9 @@ action_valid(const PstAction *action)
 {
 	ListCell   *lc;
 
+	/* one that was dropped may be there again, with another number */
+	if (OidIsValid(action->function) && !SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(action->function)))
+		return false;
 	foreach(lc, action->assignments)
 		if (!pst_expression_valid(((PstAssignment *) lfirst(lc))->value))
 			return false;
@@ -369,7 +383,9 @@ scope_of(const PstFsm *fsm, const char *what, const PstSnippet *snippet)
 		.schema = get_namespace_name(get_rel_namespace(fsm->root)),
 		.definition = fsm->machine->definition,
 		.what = what,
-		.offset = snippet->offset
+		.offset = snippet->offset,
+		.machine = fsm->machine,
+		.snippet = snippet
 	};
 
 	return scope;
@@ -590,6 +606,7 @@ build_fsm(Relation rel)
 	MemoryContext old;
 	BindingRow *row;
 	PstFsm	   *fsm = NULL;
+	uint64		before = invalidations;
 
 	if (rel->rd_rel->relispartition)
 		relids = list_concat(relids, get_partition_ancestors(RelationGetRelid(rel)));
@@ -598,7 +615,8 @@ build_fsm(Relation rel)
 	{
 		old = MemoryContextSwitchTo(cxt);
 		fsm = compile_fsm(rel, row, cxt);
-		fsm->valid = true;
+		/* readers hold no lock that keeps others from binding it anew meanwhile */
+		fsm->valid = invalidations == before;
 		MemoryContextSwitchTo(old);
 		MemoryContextSetParent(cxt, CacheMemoryContext);
 	}

@@ -18,6 +18,7 @@
 #include "compat/compat.h"
 #include "executor/executor.h"
 #include "fsm/expression.h"
+#include "fsm/reach.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -38,19 +39,31 @@
 
 /* ---- positions of errors ---- */
 
+/* The place in the definition that an error's position in the parsed text means. */
+static const char *
+error_place(const PstScope *scope, int position)
+{
+	const char *text = scope->snippet ? scope->snippet->text : scope->definition + scope->offset;
+	const char *at = text;
+
+	for (int i = 1 + scope->shift; i < position && *at != '\0'; i++)
+		at += pg_mblen(at);
+	if (scope->snippet == NULL)
+		return at;
+	/* what is written as a code in the definition is shorter in the snippet */
+	return scope->definition + pst_snippet_place(scope->machine, scope->snippet, at - text);
+}
+
 /* Points an error's position in the snippet at the definition it stands in. */
 static void
 snippet_error(void *arg)
 {
 	PstScope   *scope = (PstScope *) arg;
 	int			position = geterrposition();
-	const char *at = scope->definition + scope->offset;
+	const char *at = error_place(scope, position);
 	int			line = 1;
 	const char *line_start = scope->definition;
 
-	/* the snippet's start, moved on by the error's place in it */
-	for (int i = 1 + scope->shift; i < position && *at != '\0'; i++)
-		at += pg_mblen(at);
 	for (const char *p = scope->definition; p < at; p++)
 		if (*p == '\n')
 		{
@@ -202,22 +215,6 @@ setup_parser(ParseState *pstate, void *arg)
 
 /* ---- compiling ---- */
 
-static bool
-is_user_function(Oid funcid, void *context)
-{
-	return funcid >= FirstNormalObjectId;
-}
-
-static bool
-calls_user_code(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (check_functions_in_node(node, is_user_function, NULL))
-		return true;
-	return expression_tree_walker(node, calls_user_code, context);
-}
-
 /* Plans a sub-select's expression as a statement of its own. */
 static void
 compile_plan(PstExpression *result, PstScope *scope, Node *raw, const char *text)
@@ -303,7 +300,7 @@ compile_expression(PstScope *scope, Node *raw, const char *text, Oid type, int32
 	result->type = exprType(expr);
 
 	result->natural = natural;
-	result->needs_path = pstate->p_hasSubLinks || calls_user_code(expr, NULL);
+	result->needs_path = pstate->p_hasSubLinks || pst_looks_at_path(expr);
 	result->is_volatile = result->needs_path || contain_volatile_functions(expr);
 	result->cached = GetCachedExpression(expr);
 	free_parsestate(pstate);

@@ -27,6 +27,8 @@ typedef struct PstScope
 	const char *definition;		/* for the position of errors */
 	const char *what;			/* "guard", "action", ...: for errors */
 	int			offset;			/* of the snippet in the definition */
+	const PstMachine *machine;	/* whose definition it is; NULL if it is no machine's */
+	const PstSnippet *snippet;	/* likewise */
 	int			shift;			/* characters that its parsed text has before it */
 } PstScope;
 

@@ -22,6 +22,9 @@
 #define PST_RECORD_TRIGGER "!persistomata"
 #define PST_TRUNCATE_TRIGGER "~persistomata truncate"
 
+/* In bytes, as printed: with an event's id it must fit into an index of the log. */
+#define PST_KEY_MAX 2048
+
 typedef enum PstEnforce
 {
 	PST_ENFORCE_ALL,			/* edges and guards hold for raw writes too */
@@ -137,7 +140,7 @@ extern char *pst_current_path(void);
 
 /* in row.c: what a row says of itself */
 extern char *pst_row_state(const PstFsm *fsm, HeapTuple tuple); /* NULL if NULL */
-extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite */
+extern char *pst_row_key(PstFsm *fsm, HeapTuple tuple); /* "1"; JSON array if composite; throws over PST_KEY_MAX */
 extern char *pst_key_text(PstFsm *fsm, const Datum *values);	/* parsed before */
 extern void pst_payload_order(PstFsm *fsm);	/* once, from in_payload */
 extern Datum pst_row_payload(PstFsm *fsm, HeapTuple tuple); /* jsonb */

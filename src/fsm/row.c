@@ -109,12 +109,26 @@ print_key_part(Oid type, Datum value)
 }
 
 static char *
+short_enough(const PstFsm *fsm, char *key)
+{
+	size_t		length = strlen(key);
+
+	if (length > PST_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a key of FSM table \"%s\" is too long", fsm->name),
+				 errdetail("It has %zu bytes as the event log has it; the most is %d.", length, PST_KEY_MAX)));
+	return key;
+}
+
+static char *
 print_key(const PstFsm *fsm, const Datum *values, const bool *nulls)
 {
 	StringInfoData json;
 
 	if (fsm->nkeys == 1)
-		return nulls[0] ? "" : print_key_part(TupleDescAttr(fsm->desc, fsm->keys[0] - 1)->atttypid, values[0]);
+		return nulls[0] ? "" : short_enough(fsm, print_key_part(TupleDescAttr(fsm->desc, fsm->keys[0] - 1)->atttypid,
+																values[0]));
 	initStringInfo(&json);
 	for (int i = 0; i < fsm->nkeys; i++)
 	{
@@ -124,7 +138,7 @@ print_key(const PstFsm *fsm, const Datum *values, const bool *nulls)
 		escape_json(&json, nulls[i] ? "" : print_key_part(type, values[i]));
 	}
 	appendStringInfoChar(&json, ']');
-	return json.data;
+	return short_enough(fsm, json.data);
 }
 
 char *

@@ -22,6 +22,7 @@
 
 #include "machine/catalog.h"
 #include "machine/owner.h"
+#include "machine/parser.h"
 
 PG_FUNCTION_INFO_V1(pst_create_machine);
 PG_FUNCTION_INFO_V1(pst_drop_machine);
@@ -159,6 +160,10 @@ pst_create_machine(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("name of machine must not be empty")));
+	if (strlen(name) > PST_MAX_NAME)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("name of machine is longer than %d bytes", PST_MAX_NAME)));
 	machine = pst_machine_parse(definition, syntax, &findings);
 	if (machine == NULL)
 		report_findings(findings, PST_SEVERITY_ERROR);

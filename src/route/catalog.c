@@ -8,13 +8,14 @@
 #include "event/cut.h"
 #include "event/query.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "route/edit.h"
 #include "route/route.h"
-#include "utils/snapmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(pst_route_position);
 
@@ -265,6 +266,27 @@ find_beginning(const PstRing *ring, PstCursor *cursor, bool from_start, int64 po
 		cursor->next_position = position_of_cut(ring, cut);
 }
 
+static PstQuery skip_query = {
+	"SELECT pg_catalog.max(to_position) FROM persistomata.route_skip WHERE route OPERATOR(pg_catalog.=) $1",
+	1, {INT4OID}, NULL
+};
+
+/* What was dropped before the route came to it is passed, and not promised any more. */
+static void
+pass_dropped(int route, PstCursor *cursor)
+{
+	Datum		arg = Int32GetDatum(route);
+	int64		to_position;
+	bool		none;
+
+	pst_query_read(&skip_query, &arg);
+	to_position = DatumGetInt64(pst_result(0, 1, &none));
+	if (none || !cursor->begun || cursor->next_position > to_position)
+		return;
+	cursor->next_position = to_position + 1;
+	cursor->intent = false;
+}
+
 /*
  * The newest generation up to this one; where it stands, but for a replay's end.
  * True if something of it is acknowledged or promised.
@@ -303,37 +325,48 @@ read_generation(const PstRing *ring, int route, int generation, PstCursor *curso
 	if (acked > 0 || intended > 0)
 	{
 		cursor->begun = true;
+		pass_dropped(route, cursor);
 		return true;
 	}
 	/* what is sent again is sent as the route is now */
 	if (cursor->generation > 1)
 		cursor->settings = settings;
 	find_beginning(ring, cursor, !from_settings, from_position, settings);
+	pass_dropped(route, cursor);
 	return false;
+}
+
+/* As read_generation(), with what it has of those before. */
+static void
+read_place(const PstRing *ring, int route, int generation, PstCursor *cursor)
+{
+	bool		moved = read_generation(ring, route, generation, cursor);
+	PstCursor	before;
+
+	/* counts go on through a seek, and after a replay the route itself */
+	if (cursor->generation <= 1 || (moved && cursor->replay_to == 0))
+		return;
+	check_stack_depth();
+	read_place(ring, route, cursor->generation - 1, &before);
+	if (!moved)
+		cursor->counts = before.counts;
+	if (cursor->replay_to > 0)
+	{
+		/* one replay after another: the first may have moved nothing but its own range */
+		cursor->resume_position = Max(before.next_position, before.resume_position);
+		/* what has not been sent yet is not skipped */
+		if (!moved)
+			cursor->next_position = Min(cursor->next_position, cursor->resume_position);
+	}
 }
 
 void
 pst_cursor_read(int route, PstCursor *cursor)
 {
-	PstCursor	before;
 	PstRing		ring;
-	bool		moved;
 
 	pst_ring_read(&ring);
-	moved = read_generation(&ring, route, PG_INT32_MAX, cursor);
-	if (cursor->generation <= 1)
-		return;
-	/* counts go on through a seek, and after a replay the route itself */
-	(void) read_generation(&ring, route, cursor->generation - 1, &before);
-	if (!moved)
-		cursor->counts = before.counts;
-	if (cursor->replay_to > 0)
-	{
-		cursor->resume_position = before.next_position;
-		/* what has not been sent yet is not skipped */
-		if (!moved)
-			cursor->next_position = Min(cursor->next_position, before.next_position);
-	}
+	read_place(&ring, route, PG_INT32_MAX, cursor);
 }
 
 /* route_position(route_id): with the extension's own rights */

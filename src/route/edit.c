@@ -101,7 +101,9 @@ static PstQuery retry_query = {
 };
 
 static PstQuery discard_query = {
-	"DELETE FROM persistomata.dead_letter_entry WHERE id OPERATOR(pg_catalog.=) $1",
+	"WITH gone AS (DELETE FROM persistomata.dead_letter_entry WHERE id OPERATOR(pg_catalog.=) $1"
+	" RETURNING route, position, name)"
+	" INSERT INTO persistomata.discarded_letter SELECT route, position, name FROM gone ON CONFLICT DO NOTHING",
 	1, {INT8OID}, NULL
 };
 

@@ -78,7 +78,9 @@ SELECT r.name AS route, r.server::text AS server,
 	   l.state_since, l.rate AS events_per_second,
 	   CASE WHEN g.events > 0 AND l.state IN ('sending', 'idle') AND l.rate > 0
 			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at,
-	   coalesce(l.coalesced, 0) AS coalesced
+	   coalesce(l.coalesced, 0) AS coalesced,
+	   (SELECT coalesce(sum(k.to_position - k.from_position + 1), 0)::bigint
+		  FROM persistomata.route_skip k WHERE k.route = r.id) AS skipped
   FROM persistomata.route r
   LEFT JOIN persistomata.live_routes() l ON l.route = r.id
   LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = r.server
@@ -116,7 +118,9 @@ DECLARE
 	last_end bigint;
 BEGIN
 	FOR slot, state, turn, turned_at, bytes, first_cut, last_cut, pinned_by IN
-		SELECT r.slot, CASE WHEN r.turn = 0 THEN 'empty' WHEN r.turn = max(r.turn) OVER () THEN 'current'
+		SELECT r.slot, CASE WHEN r.turn = 0 THEN 'empty'
+							WHEN r.turn = max(r.turn) OVER () AND NOT (SELECT q.is_called FROM persistomata.ring_slot q) THEN 'full'
+							WHEN r.turn = max(r.turn) OVER () THEN 'current'
 							WHEN r.last_cut IS NULL THEN 'open' ELSE 'closed' END,
 			   nullif(r.turn, 0), CASE WHEN r.turn > 0 THEN r.turned_at END,
 			   pg_total_relation_size(format('persistomata.log_%s', r.slot)::regclass),

@@ -235,6 +235,14 @@ pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer)
 	next(sink);
 }
 
+/* Latest states are mended where the tables have our columns; others are their maker's. */
+static bool
+lacks_column(const PstFault *fault)
+{
+	/* NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER */
+	return fault->code == 10 || fault->code == 16 || fault->code == 47;
+}
+
 void
 pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault)
 {
@@ -244,7 +252,8 @@ pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault)
 		sink->group++;
 		next(sink);
 	}
-	else if (class == PST_CH_TABLE && sink->step == PST_CH_ASK_LATEST)
+	else if ((sink->step == PST_CH_ASK_LATEST || sink->step == PST_CH_REFILL) &&
+			 (class == PST_CH_TABLE || lacks_column(fault)))
 	{
 		sink->asked = next_latest(sink->asked->next);
 		next(sink);

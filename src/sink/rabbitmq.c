@@ -203,6 +203,15 @@ settle(PstRabbit *rabbit, PstVerdict verdict)
 	return PST_SINK_DONE;
 }
 
+/* Events that no queue takes are not refused for that. */
+static void
+settle_unroutable(PstRabbit *rabbit, PstVerdict verdict)
+{
+	for (int i = 0; i < rabbit->next; i++)
+		if (rabbit->events[i].refusal == PST_RABBIT_UNROUTABLE)
+			rabbit->events[i].verdict = verdict;
+}
+
 /* The connection is gone, and conn.fault says why. */
 static PstSinkProgress
 settle_broken(PstRabbit *rabbit)
@@ -217,9 +226,15 @@ settle_broken(PstRabbit *rabbit)
 		if (pst_rabbit_connect(&rabbit->conn))
 			return PST_SINK_BUSY;
 	}
+	/* that the others cannot be routed either is not known yet */
+	if (pst_rabbit_blames_route(rabbit))
+		settle_unroutable(rabbit, PST_RETRY);
 	pst_rabbit_blame_size(rabbit);
 	rabbit->fault = rabbit->conn.fault;
 	rabbit->fault.in_doubt = rabbit->due > 0;
+	/* an exchange that was gone comes back without its bindings */
+	if (rabbit->fault.verdict == PST_MISCONFIGURED)
+		pst_rabbit_forget_proofs(rabbit);
 	return settle(rabbit, rabbit->fault.verdict);
 }
 
@@ -256,11 +271,11 @@ begin_declaring(PstRabbit *rabbit)
 	return true;
 }
 
-/* Are all that are settled unroutable?  Then wait for the others. */
+/* Are all that are settled unroutable, and always were?  Then wait for the others. */
 static bool
 is_suspicious(const PstRabbit *rabbit)
 {
-	return rabbit->unroutable > 0 && rabbit->delivered == 0;
+	return rabbit->unroutable > 0 && !pst_rabbit_is_proven(rabbit);
 }
 
 static void
@@ -281,15 +296,18 @@ publish_more(PstRabbit *rabbit)
 static bool
 is_through(PstRabbit *rabbit)
 {
-	if (is_suspicious(rabbit))
+	bool		through = rabbit->next >= rabbit->shipment->nevents || rabbit->fault.verdict != PST_VERDICT_NONE;
+
+	if (is_suspicious(rabbit) || (through && pst_rabbit_blames_route(rabbit)))
 	{
 		rabbit->fault = rabbit->refusals[PST_RABBIT_UNROUTABLE];
 		rabbit->fault.verdict = PST_MISCONFIGURED;
-		for (int i = 0; i < rabbit->next; i++)
-			if (rabbit->events[i].refusal == PST_RABBIT_UNROUTABLE)
-				rabbit->events[i].verdict = PST_MISCONFIGURED;
+		settle_unroutable(rabbit, PST_MISCONFIGURED);
+		return true;
 	}
-	return rabbit->next >= rabbit->shipment->nevents || rabbit->fault.verdict != PST_VERDICT_NONE;
+	if (through)
+		pst_rabbit_remember(rabbit);
+	return through;
 }
 
 /* The broker blocks publishers: wait for a moment, then give the rest back. */
@@ -439,6 +457,7 @@ rabbitmq_close(PstSink *sink)
 		MemoryContextDelete(rabbit->context);
 	rabbit->context = NULL;
 	rabbit->events = NULL;
+	rabbit->proofs = NULL;
 	rabbit->nevents_room = 0;
 	rabbit->step = PST_RABBIT_IDLE;
 }

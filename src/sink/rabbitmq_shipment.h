@@ -36,6 +36,8 @@ typedef struct PstRabbitEvent
 	uint32		body_len;		/* as published */
 } PstRabbitEvent;
 
+typedef struct PstRabbitProof PstRabbitProof;
+
 typedef struct PstRabbit
 {
 	PstSink		base;
@@ -72,6 +74,7 @@ typedef struct PstRabbit
 	int			return_hint;	/* where to look for the next returned one */
 	PstFault	fault;
 	PstFault	refusals[PST_RABBIT_REFUSALS];
+	PstRabbitProof *proofs;		/* that routes have delivered */
 
 	StringInfoData body;
 	StringInfoData key;
@@ -88,5 +91,15 @@ extern void pst_rabbit_message_id(PstRabbit *rabbit, int nth);
 /* in rabbitmq_confirm.c */
 extern void pst_rabbit_take_frame(PstRabbit *rabbit, const amqp_frame_t *frame);
 extern void pst_rabbit_blame_size(PstRabbit *rabbit);
+
+/*
+ * In rabbitmq_proof.c, all about the shipment under way.  Has the route ever
+ * delivered like this?  If all that is settled is unroutable: is the routing to
+ * blame, and not the events?  And at the end, unless it was: remember.
+ */
+extern bool pst_rabbit_is_proven(const PstRabbit *rabbit);
+extern bool pst_rabbit_blames_route(const PstRabbit *rabbit);
+extern void pst_rabbit_remember(PstRabbit *rabbit);
+extern void pst_rabbit_forget_proofs(PstRabbit *rabbit);	/* of all routes */
 
 #endif							/* PST_RABBITMQ_SHIPMENT_H */

@@ -86,6 +86,7 @@ keep(DecisionKey key)
 	entry->decision = NULL;
 	entry->decision = MemoryContextAllocZero(decisions_cxt, sizeof(PstDecision));
 	entry->decision->cxt = decisions_cxt;
+	entry->decision->args_null = true;	/* nothing to free yet, should filling it fail */
 	return entry->decision;
 }
 

@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "utils/uuid.h"
@@ -190,6 +191,18 @@ fire_at_row(PstFiring *firing, Relation rel, PstTarget *target, Datum *key)
 		fire_by_update(firing, rel, key);
 }
 
+/*
+ * The instance may have ended with the event that the key was used for.  It may
+ * also be there and hidden: then its outcomes are, too.
+ */
+static bool
+recall_of_ended(PstFiring *firing)
+{
+	return firing->idempotency_key &&
+		check_enable_rls(firing->fsm->root, InvalidOid, true) != RLS_ENABLED &&
+		pst_idempotency_recall(firing);
+}
+
 void
 pst_fire(PstFiring *firing)
 {
@@ -202,11 +215,11 @@ pst_fire(PstFiring *firing)
 	firing->outcome.event = firing->signal.event;
 	target = pst_target(firing->fsm, rel);
 	fire_at_row(firing, rel, target, key);
-	/* gone while we waited, and perhaps there again: a newer snapshot tells */
-	if (!firing->taken && !IsolationUsesXactSnapshot())
-		fire_at_row(firing, rel, target, key);
-	/* the instance may have ended with the event that the key was used for */
-	if (!firing->taken && !(firing->idempotency_key && pst_idempotency_recall(firing)))
+	/* gone while we waited, and there again? a newer snapshot tells */
+	if (!firing->taken && !IsolationUsesXactSnapshot() &&
+		pst_instance_exists(firing->fsm, key))
+		fire_by_update(firing, rel, key);
+	if (!firing->taken && !recall_of_ended(firing))
 		refuse_missing(firing);
 	else if (firing->idempotency_key && firing->outcome.status == PST_TRANSITIONED)
 		pst_idempotency_remember(firing);
@@ -299,6 +312,12 @@ read_arguments(FunctionCallInfo fcinfo, const char *key, PstFiring *firing, Rela
 	firing->args = firing->args_null ? (Datum) 0 : JsonbPGetDatum(PG_GETARG_JSONB_P(3));
 	firing->signal.expected_state = optional_text(fcinfo, 4);
 	firing->idempotency_key = optional_text(fcinfo, 5);
+	if (firing->idempotency_key && strlen(firing->idempotency_key) > PST_IDEMPOTENCY_KEY_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the idempotency key is too long"),
+				 errdetail("It has %zu bytes; the most is %d.", strlen(firing->idempotency_key),
+						   PST_IDEMPOTENCY_KEY_MAX)));
 	firing->signal.to_state = optional_text(fcinfo, 6);
 }
 
@@ -355,6 +374,8 @@ try_fire(FunctionCallInfo fcinfo, const char *key)
 	PstFiring	firing = {0};
 	Relation	rel;
 
+	/* not the instance's trouble, nor could it be logged */
+	PreventCommandIfReadOnly("try_fire()");
 	read_arguments(fcinfo, key, &firing, &rel);
 	pst_check_right_to_fire(firing.fsm, rel);
 	pst_try_fire(&firing);

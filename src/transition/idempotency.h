@@ -9,6 +9,9 @@
 
 #include "transition/fire.h"
 
+/* In bytes: with a key of PST_KEY_MAX it must fit into an index. */
+#define PST_IDEMPOTENCY_KEY_MAX 512
+
 /*
  * Has firing->idempotency_key been used at this instance?  Then the firing's
  * outcome is the first one, or it is refused because that was another event.

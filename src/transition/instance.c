@@ -91,6 +91,19 @@ key_query(const PstFsm *fsm, Oid *types)
 	return sql.data;
 }
 
+bool
+pst_instance_exists(PstFsm *fsm, Datum *parts)
+{
+	Oid		   *types = palloc(sizeof(Oid) * fsm->nkeys);
+	bool		result;
+
+	SPI_connect();
+	SPI_execute_with_args(key_query(fsm, types), fsm->nkeys, types, parts, NULL, false, 1);
+	result = SPI_processed > 0;
+	SPI_finish();
+	return result;
+}
+
 char *
 pst_instance_key(PstFsm *fsm, Datum *parts)
 {

@@ -25,6 +25,9 @@ extern HeapTuple pst_instance_read(PstFsm *fsm, Relation rel, const char *key);
  */
 extern char *pst_instance_key(PstFsm *fsm, Datum *parts);
 
+/* Is there a row with this key that the caller may see, by a fresh snapshot? */
+extern bool pst_instance_exists(PstFsm *fsm, Datum *parts);
+
 /* Throws unless the caller may see all of the table: then it may see its log. */
 extern void pst_check_right_to_read(Relation rel);
 

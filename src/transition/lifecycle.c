@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
 #include "compat/compat.h"
 #include "fmgr.h"
 #include "fsm/fsm.h"
@@ -86,6 +87,7 @@ pst_detach(PG_FUNCTION_ARGS)
 {
 	Relation	rel = table_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
 
+	CheckTableNotInUse(rel, "detach");
 	/* nothing is compiled: a binding that no longer fits its table must not stay */
 	pst_timers_cancel_all(pst_fsm_unbind(rel), true);
 	table_close(rel, NoLock);

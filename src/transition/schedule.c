@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat/compat.h"
+#include "event/log.h"
 #include "event/wake.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -238,6 +239,11 @@ pst_change_timer(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("persistomata.change_timer() can only be called as a trigger")));
+	/* another view's columns need not be these */
+	if (RelationGetRelid(trigdata->tg_relation) != pst_log_relation("timer"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("only the view persistomata.timer may have the trigger function persistomata.change_timer()")));
 	desc = RelationGetDescr(trigdata->tg_relation);
 	args[0] = heap_getattr(trigdata->tg_trigtuple, VIEW_ID, desc, &isnull);
 	check_owner(DatumGetInt64(args[0]));

@@ -68,6 +68,8 @@ typedef struct TimerShot
 	bool		gone;			/* the table, or its binding */
 	PstFsm	   *fsm;
 	PstFiring	firing;
+	void		(*part) (struct TimerShot *shot);	/* that is done now, as the owner */
+	Datum		payload;		/* of an errored event */
 } TimerShot;
 
 static PstQuery due_query = {
@@ -240,41 +242,6 @@ settle_busy(const DueTimer *timer, const char *error)
 	pst_timer_write(&busy_query, args, NULL, NULL);
 }
 
-/* The errored event is the owner's, as the timer is. */
-static void
-log_errored(TimerShot *shot, const char *error)
-{
-	const DueTimer *timer = shot->timer;
-	PstFiring  *firing = &shot->firing;
-	PstFsm	   *fsm = firing->row ? firing->row_fsm : shot->fsm;
-	const char *state = firing->row ? firing->outcome.from_state : timer->state;
-	PstLogRow	row = {
-		.type = PST_ERRORED,
-		.key = timer->key,
-		.event = timer->event,
-		.from_state = state,
-		.to_state = state,
-		.args = timer->args,
-		.args_null = timer->args_null,
-		.payload_null = firing->row == NULL,
-		.reason = error
-	};
-	Oid			user;
-	int			sec_context;
-
-	if (fsm == NULL || !fsm->logs[PST_ERRORED])
-		return;
-	row.event_id = pst_log_draw_id();
-	row.binding = fsm->binding;
-	row.machine = fsm->version->number;
-	if (firing->row)
-		row.payload = pst_row_payload(fsm, firing->row);
-	GetUserIdAndSecContext(&user, &sec_context);
-	SetUserIdAndSecContext(shot->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	pst_log_append(&row, 1);
-	SetUserIdAndSecContext(user, sec_context);
-}
-
 /* ---- the owner's part ---- */
 
 static void
@@ -363,26 +330,85 @@ fire_due(TimerShot *shot, Relation rel)
 }
 
 static void
-shoot(void *arg)
+fire_part(TimerShot *shot)
+{
+	Relation	rel = try_table_open(shot->timer->relid, RowExclusiveLock);
+
+	shot->gone = rel == NULL;
+	if (rel == NULL)
+		return;
+	fire_due(shot, rel);
+	table_close(rel, NoLock);
+}
+
+/* The types of the row's columns may bring code of the owner's along. */
+static void
+payload_part(TimerShot *shot)
+{
+	set_local("search_path", shot->firing.row_fsm->search_path);
+	shot->payload = pst_row_payload(shot->firing.row_fsm, shot->firing.row);
+	set_constraints_immediate();
+}
+
+static void
+run_part(void *arg)
 {
 	TimerShot  *shot = (TimerShot *) arg;
 	int			level = enter_settings();
-	Relation	rel;
 	Oid			user;
 	int			sec_context;
 
 	GetUserIdAndSecContext(&user, &sec_context);
 	SetUserIdAndSecContext(shot->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	rel = try_table_open(shot->timer->relid, RowExclusiveLock);
-	if (rel)
-	{
-		fire_due(shot, rel);
-		table_close(rel, NoLock);
-	}
-	else
-		shot->gone = true;
+	shot->part(shot);
 	SetUserIdAndSecContext(user, sec_context);
 	AtEOXact_GUC(false, level);
+}
+
+static ErrorData *
+attempt(TimerShot *shot, void (*part) (TimerShot *shot))
+{
+	ErrorData  *error;
+
+	shot->part = part;
+	begin_limit();
+	error = pst_attempt_any(run_part, shot, true);
+	end_limit();
+	return error;
+}
+
+/* The errored event is the owner's, as the timer is. */
+static void
+log_errored(TimerShot *shot, const char *error)
+{
+	const DueTimer *timer = shot->timer;
+	PstFiring  *firing = &shot->firing;
+	PstFsm	   *fsm = firing->row ? firing->row_fsm : shot->fsm;
+	const char *state = firing->row ? firing->outcome.from_state : timer->state;
+	PstLogRow	row = {
+		.type = PST_ERRORED,
+		.key = timer->key,
+		.event = timer->event,
+		.from_state = state,
+		.to_state = state,
+		.args = timer->args,
+		.args_null = timer->args_null,
+		.reason = error
+	};
+	Oid			user;
+	int			sec_context;
+
+	if (fsm == NULL || !fsm->logs[PST_ERRORED])
+		return;
+	row.event_id = pst_log_draw_id();
+	row.binding = fsm->binding;
+	row.machine = fsm->version->number;
+	row.payload_null = firing->row == NULL || attempt(shot, payload_part) != NULL;
+	row.payload = shot->payload;
+	GetUserIdAndSecContext(&user, &sec_context);
+	SetUserIdAndSecContext(shot->owner, sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	pst_log_append(&row, 1);
+	SetUserIdAndSecContext(user, sec_context);
 }
 
 /* ---- one timer ---- */
@@ -447,9 +473,7 @@ shoot_and_settle(TimerShot *shot)
 	shot->gone = !OidIsValid(shot->owner);
 	if (!shot->gone)
 	{
-		begin_limit();
-		error = pst_attempt_any(shoot, shot, true);
-		end_limit();
+		error = attempt(shot, fire_part);
 		if (error)
 			return settle_error(shot, error);
 	}

@@ -119,9 +119,9 @@ fill_decision(PstDecision *decision, PstMove *move, const char *state, Datum arg
 		decision->hops[foreach_current_index(lc)] = *(PstHop *) lfirst(lc);
 	decision->state = pstrdup(state);
 	decision->void_actions = list_copy(move->void_actions);
-	decision->args_null = args_null;
 	if (!args_null)
 		decision->args = PointerGetDatum(PG_DETOAST_DATUM_COPY(args));
+	decision->args_null = args_null;
 	MemoryContextSwitchTo(old);
 }
 

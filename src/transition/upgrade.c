@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
 #include "compat/compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -423,6 +424,8 @@ pst_upgrade(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	u.fsm = pst_fsm_open(PG_GETARG_OID(0), dry_run ? AccessShareLock : ShareRowExclusiveLock, &u.rel);
+	if (!dry_run)
+		CheckTableNotInUse(u.rel, "upgrade");
 	check_owner(u.rel);
 	if (u.fsm->relid != u.fsm->root)
 		ereport(ERROR,

@@ -194,5 +194,5 @@ pst_empty_slot(PG_FUNCTION_ARGS)
 {
 	int64		wait_ms;
 
-	PG_RETURN_BOOL(pst_ring_empty_one(pst_least_position(), &wait_ms));
+	PG_RETURN_BOOL(pst_ring_empty_one(pst_least_position(), false, &wait_ms));
 }

@@ -164,6 +164,8 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 	pst_cursor_read(route->id, &cursor);
 	if (fresh || !outlet->cursor.begun || cursor.generation != outlet->cursor.generation)
 		take_place(worker, outlet, fresh);
+	else if (cursor.next_position > outlet->cursor.next_position)
+		take_place(worker, outlet, true);	/* of what was dropped, some may have been sent with the rest */
 	else if (outlet->settings)
 	{
 		/* newer ones may have come, which end those in force */

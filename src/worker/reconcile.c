@@ -63,13 +63,20 @@ static PstQuery clear_query = {
 	1, {INT8OID}, NULL
 };
 
+/* No range reaches back so far. */
+static PstQuery prune_query = {
+	"DELETE FROM persistomata.discarded_letter WHERE route OPERATOR(pg_catalog.=) $1 AND position OPERATOR(pg_catalog.<)"
+	" (SELECT pg_catalog.min(first_position) FROM persistomata.cuts())",
+	1, {INT4OID}, NULL
+};
+
 static PstQuery begin_query = {
 	"UPDATE persistomata.reconciliation_run SET begun_at = pg_catalog.clock_timestamp(),"
 	" from_position = $2, to_position = $3 WHERE id OPERATOR(pg_catalog.=) $1",
 	3, {INT8OID, INT8OID, INT8OID}, NULL
 };
 
-/* What the sink refused is not missing. */
+/* What the sink refused is not missing, nor what was given up then. */
 static PstQuery range_query = {
 	"INSERT INTO persistomata.reconciliation_range (run, from_position, to_position, expected, found, unknown,"
 	" missing, doubled, missing_names, doubled_names)"
@@ -77,6 +84,9 @@ static PstQuery range_query = {
 	" $5, $6, pg_catalog.cardinality(m.names), pg_catalog.cardinality($8), m.names[1:1000], ($8)[1:1000]"
 	" FROM (SELECT ARRAY(SELECT n.name FROM pg_catalog.unnest($7) WITH ORDINALITY n(name, nth)"
 	" WHERE NOT EXISTS (SELECT 1 FROM persistomata.dead_letter_entry d WHERE d.route OPERATOR(pg_catalog.=) $9"
+	" AND d.position OPERATOR(pg_catalog.>=) $2 AND d.position OPERATOR(pg_catalog.<=) $3"
+	" AND d.name OPERATOR(pg_catalog.=) n.name)"
+	" AND NOT EXISTS (SELECT 1 FROM persistomata.discarded_letter d WHERE d.route OPERATOR(pg_catalog.=) $9"
 	" AND d.position OPERATOR(pg_catalog.>=) $2 AND d.position OPERATOR(pg_catalog.<=) $3"
 	" AND d.name OPERATOR(pg_catalog.=) n.name) ORDER BY n.nth) AS names) m",
 	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}, NULL
@@ -237,6 +247,7 @@ choose_range(PstAudit *audit, const Datum *asked, const bool *null)
 
 	audit->reading.cursor.next_position = from;
 	pst_reader_seek(audit->reading.reader, from);
+	pst_query_write(&prune_query, args, NULL);
 	args[0] = Int64GetDatum(audit->run);
 	pst_query_write(&clear_query, args, NULL);
 	args[1] = Int64GetDatum(from);
@@ -333,15 +344,16 @@ advance(PstAudit *audit)
 	audit->parcels[1].outlet = NULL;
 }
 
+/* Of the events that are held so often, and some more. */
 static Datum
-names_of(const PstShipment *shipment, const PstHolding *holding, bool missing, List *more)
+names_of(const PstShipment *shipment, const PstHolding *holding, int least, int most, List *more)
 {
 	int			n = 0;
 	Datum	   *names = palloc(sizeof(Datum) * (shipment->nevents + list_length(more) + 1));
 	ListCell   *cell;
 
 	for (int i = 0; i < shipment->nevents; i++)
-		if (missing ? holding->counts[i] == 0 : holding->counts[i] > 1)
+		if (holding->counts[i] >= least && holding->counts[i] <= most)
 			names[n++] = CStringGetTextDatum(shipment->events[i].name);
 	foreach(cell, more)
 		names[n++] = CStringGetTextDatum(lfirst(cell));
@@ -368,9 +380,16 @@ take_strays(PstAudit *audit, const PstHolding *holding)
 	return doubled;
 }
 
+/*
+ * Which events a route with throttle 'last' left out was decided by shipments as
+ * they came, and not by ranges: what such a route's sink has not got may never
+ * have been sent.
+ */
 static void
-write_range(PstAudit *audit, const PstShipment *shipment, const PstHolding *holding)
+write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 {
+	const PstShipment *shipment = &parcel->shipment;
+	bool		left_out = parcel->settings->throttle.last;
 	int64		found = holding->nstrays;
 	int64		unknown = 0;
 	List	   *strays;
@@ -379,7 +398,7 @@ write_range(PstAudit *audit, const PstShipment *shipment, const PstHolding *hold
 	for (int i = 0; i < shipment->nevents; i++)
 	{
 		found += Max(holding->counts[i], 0);
-		unknown += holding->counts[i] == PST_HOLDING_UNKNOWN;
+		unknown += holding->counts[i] == PST_HOLDING_UNKNOWN || (left_out && holding->counts[i] == 0);
 	}
 	begin_work("writing what a sink holds");
 	strays = take_strays(audit, holding);
@@ -390,8 +409,8 @@ write_range(PstAudit *audit, const PstShipment *shipment, const PstHolding *hold
 	args[3] = Int64GetDatum((int64) shipment->nevents);
 	args[4] = Int64GetDatum(found);
 	args[5] = Int64GetDatum(unknown);
-	args[6] = names_of(shipment, holding, true, NIL);
-	args[7] = names_of(shipment, holding, false, strays);
+	args[6] = names_of(shipment, holding, 0, left_out ? -1 : 0, NIL);
+	args[7] = names_of(shipment, holding, 2, INT_MAX, strays);
 	args[8] = Int32GetDatum(audit->outlet->route->id);
 	pst_query_write(&range_query, args, NULL);
 	end_work();
@@ -428,7 +447,7 @@ ask_range(PstSinkWorker *worker, PstAudit *audit)
 		return;
 	}
 	holding = connection->sink->ops->held(connection->sink);
-	write_range(audit, &parcel->shipment, holding);
+	write_range(audit, parcel, holding);
 	pst_parcel_drop(parcel);
 }
 

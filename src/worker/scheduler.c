@@ -49,6 +49,7 @@ typedef struct Scheduler
 	int64		timers_due_ms;	/* -1: none */
 	int64		ring_ms;
 	int64		ring_due_ms;	/* -1: after the next cut */
+	bool		full;			/* the log takes more than it may */
 	int64		look_ms;		/* when it last looked unasked */
 } Scheduler;
 
@@ -86,7 +87,8 @@ cut(Scheduler *scheduler, TimestampTz committed_at)
 		pg_write_barrier();
 		pg_atomic_write_u64(&place->newest_cut, newest.cut);
 		pst_wake_sinks(MyDatabaseId);
-		if (scheduler->ring_due_ms < 0)
+		/* whatever a slot waits for, the current one may be due */
+		if (scheduler->ring_due_ms < 0 || scheduler->ring_due_ms > scheduler->ring_ms + RING_MS)
 			scheduler->ring_due_ms = scheduler->ring_ms + RING_MS;
 	}
 }
@@ -197,15 +199,37 @@ pst_least_position(void)
 	return least;
 }
 
+/* Empty what can be emptied; *wait_ms as of pst_ring_empty_one(). */
+static void
+empty_slots(Scheduler *scheduler, int64 *wait_ms)
+{
+	bool		emptied;
+
+	scheduler->full = pst_log_over_limit();
+	do
+	{
+		pst_work_begin("emptying a slot of the ring");
+		emptied = pst_ring_empty_one(pst_least_position(), scheduler->full, wait_ms);
+		pst_work_end();
+		if (!emptied && scheduler->full && pst_log_full == PST_LOG_FULL_DROP_OLDEST)
+			emptied = pst_drop_oldest();
+		if (emptied)
+			scheduler->full = pst_log_over_limit();
+		CHECK_FOR_INTERRUPTS();
+	} while (emptied);
+	pst_refuse_writers(scheduler->full && pst_log_full == PST_LOG_FULL_REFUSE);
+	/* routes go on without telling */
+	if (scheduler->full)
+		*wait_ms = RING_MS;
+}
+
 /* Returns ms until the ring wants to be looked at, or -1. */
 static int
 look_at_ring(Scheduler *scheduler)
 {
 	int64		now = pst_net_now();
-	int64		least;
 	int64		wait_ms;
-	bool		turned,
-				emptied;
+	bool		turned;
 
 	if (scheduler->place->foreign)
 		return -1;
@@ -216,7 +240,7 @@ look_at_ring(Scheduler *scheduler)
 	pst_idempotency_expire();
 	pst_work_end();
 	pst_work_begin("turning the ring");
-	turned = pst_ring_turn(false);
+	turned = pst_ring_turn(scheduler->full);
 	pst_work_end();
 	pst_work_begin("turning the ring");
 	turned |= pst_ring_follow();
@@ -225,14 +249,7 @@ look_at_ring(Scheduler *scheduler)
 	/* a slot is closed by the next look at the log */
 	if (turned)
 		scheduler->look = true;
-	do
-	{
-		pst_work_begin("emptying a slot of the ring");
-		least = pst_least_position();
-		emptied = pst_ring_empty_one(least, &wait_ms);
-		pst_work_end();
-		CHECK_FOR_INTERRUPTS();
-	} while (emptied);
+	empty_slots(scheduler, &wait_ms);
 	/* what keeps a slot open ends without a word */
 	if (wait_ms >= 0 && wait_ms <= 5000)
 		scheduler->look = true;

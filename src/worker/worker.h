@@ -42,6 +42,12 @@ extern void pst_worker_reload(void);
 /* The first position that some route has yet to read; in a transaction. */
 extern int64 pst_least_position(void);
 
+/* In limit.c, each in transactions of its own.  Does the log take more than it may? */
+extern bool pst_log_over_limit(void);
+/* Empty the oldest slot, and move the routes that have not passed it; false if that cannot be. */
+extern bool pst_drop_oldest(void);
+extern void pst_refuse_writers(bool refuse);
+
 /* The lesser of two waits in ms, of which -1 is none. */
 extern int	pst_sooner(int a, int b);
 extern int	pst_ms_until(TimestampTz at);

@@ -105,6 +105,24 @@ for my $place (1, 20, 50)
 is($rows[1]{verdict}, 'rejected', 'a routing key that is too long is rejected');
 like($rows[1]{fault}, qr/longer than 255/, 'and it is said why');
 
+# Unroutable ones alone: where the route has delivered before, a few are refused.
+bind_queue('other coins', 'lone', '*.*.coin');
+my ($coin, $kick) = map { "sink_probe.some(1, 1, '{\"event\": \"$_\"}')" } qw(coin kick);
+my $kicks = q{sink_probe.some(1, 11, '{"event": "kick"}')};
+my $lone = sub {
+	my $quiet = shift;
+	return map { my @rows = SinkProbe::decode($_); $rows[1]{verdict} } split /\n/, $node->safe_psql('postgres', join(';', map {
+		SinkProbe::probe_sql('rabbitmq', \%server, { exchange => 'lone' }, $_, keep => 'true', route => "'$quiet'")
+	} @_));
+};
+is_deeply([ $lone->('a', $kick, $coin, $kick, $coin) ], [qw(misconfigured delivered rejected delivered)],
+	'one that is unroutable alone is rejected once the route has delivered');
+is_deeply([ $lone->('b', $coin, ($kick) x 12, $coin, $kick) ],
+	[ 'delivered', ('rejected') x 10, 'misconfigured', 'misconfigured', 'delivered', 'rejected' ],
+	'but not many in a row: the queue may be gone');
+is_deeply([ $lone->('c', $coin, $kicks) ], [qw(delivered misconfigured)], 'nor many at once');
+is(scalar(take('other coins')), 5, 'what can be routed is there');
+
 # A queue that is full.
 bind_queue('small', 'narrow', '#', 5);
 @rows = probe(\%server, { exchange => 'narrow' }, 'sink_probe.some(1, 50)');

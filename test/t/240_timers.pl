@@ -237,6 +237,34 @@ is($node->safe_psql('postgres', q{SELECT string_agg(what || ' ' || who, ', ' ORD
 	'a deferred constraint trigger runs as the owner');
 scheduler_has_been_round();
 
+# ---- code behind a column's type ----
+as_owner(q{
+	CREATE TYPE tint AS ENUM ('pale', 'dark', 'odd');
+	CREATE TABLE tinted (tint tint, who text);
+	CREATE FUNCTION show_tint(t tint) RETURNS json LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO tinted VALUES (t, current_user);
+		IF t = 'odd' THEN RAISE EXCEPTION 'broken' USING ERRCODE = 'XX000'; END IF;
+		RETURN to_json(t::text);
+	END $$;
+	CREATE CAST (tint AS json) WITH FUNCTION show_tint(tint);
+	SELECT persistomata.create_machine('glass', $$
+	flowchart LR
+	  none -->|on!| blown
+	  blown -->|break / n = 1 / (n - n)| broken
+	$$);
+	CREATE TABLE glass (id int PRIMARY KEY, state text, n int DEFAULT 0, tint tint);
+	SELECT persistomata.attach('glass', 'glass', types => '{errored}');
+	INSERT INTO glass VALUES (1, NULL, 1, 'dark'), (2, NULL, 1, 'odd');
+	SELECT persistomata.fire_at('glass', id, 'break', now()) FROM glass;
+});
+ok(wait_for_value($node, 'postgres', q{SELECT count(*) FROM persistomata.timer WHERE fsm = 'tina.glass'::regclass AND due_at = 'infinity'}, '2'),
+	'events that fail are parked, whatever is in their rows');
+is($node->safe_psql('postgres', 'SELECT DISTINCT tint, who FROM tina.tinted'), 'dark|tina', 'the row is printed as the owner');
+is($node->safe_psql('postgres', q{SELECT DISTINCT key, payload->>'tint', reason FROM persistomata.event WHERE fsm = 'tina.glass' AND type = 'errored' ORDER BY 1}),
+	"1|dark|22012: division by zero\n2||22012: division by zero", 'one that cannot be printed is left out');
+scheduler_has_been_round();
+
 # ---- a row that somebody holds ----
 as_owner(q{INSERT INTO lamp VALUES (6, NULL, '1 hour', NULL), (7, NULL, '1 hour', NULL)});
 my $holder = $node->background_psql('postgres', on_error_stop => 1);

@@ -129,6 +129,50 @@ like($node->safe_psql('postgres', "SELECT state, error FROM persistomata.reconci
 is($node->safe_psql('postgres', "SELECT state, error FROM persistomata.reconciliation WHERE run = $run"),
 	'failed|a sink of kind "rabbitmq" cannot be asked what it holds', 'a sink that cannot be asked, too');
 
+# ---- what a route left out, what was given up, what was sent otherwise ----
+
+$ch->query('CREATE TABLE own (position UInt64, name String, key String, to_state String) ENGINE = MergeTree ORDER BY position');
+$ch->query('CREATE TABLE own_latest (key String, state String, position UInt64) ENGINE = MergeTree ORDER BY key');
+$ch->query('CREATE MATERIALIZED VIEW own_latest_feed TO own_latest AS SELECT key, to_state AS state, position FROM own');
+$node->safe_psql('postgres', q{
+	SELECT persistomata.disable_route(r) FROM unnest('{r,t}'::text[]) r;
+	SELECT persistomata.create_route('l', 'ch', throttle => 'last', options => '{"table": "lastly", "max_rows": "150"}');
+	SELECT persistomata.create_route('o', 'ch', options => '{"table": "own"}');
+	SELECT persistomata.create_route('a', 'ch', types => '{init}', options => '{"table": "altered"}');
+	INSERT INTO coffee SELECT generate_series(3001, 3100)});
+ok(wait_for_drain($node, 'postgres', $_), "$_ has drained") for qw(l o a);
+$node->safe_psql('postgres', q{SELECT persistomata.alter_route('a', types => '{}')});
+my $first = $node->safe_psql('postgres', 'SELECT position + 1 FROM persistomata.stat_log');
+$node->safe_psql('postgres', q{
+	BEGIN;
+	UPDATE coffee SET state = 'brewing' WHERE id > 3000;
+	UPDATE coffee SET state = 'ready' WHERE id > 3000;
+	COMMIT});
+ok(wait_for_drain($node, 'postgres', $_), "$_ has drained") for qw(l o a);
+ok($node->safe_psql('postgres', "SELECT coalesced FROM persistomata.stat_route WHERE route = 'l'") >= 100, 'events were left out');
+($run, $found) = reconcile('l', ", $first");
+is($found, 'done|150|150|0|0|0|0', 'what was sent instead is there');
+# ranges that end within what was a shipment
+($run, $found) = reconcile('l', ', ' . ($first - 29));
+like($found, qr/^done\|\d+\|\d+\|[1-9]\d*\|0\|0\|0$/, 'what was left out is not missing, but unknown');
+($run, $found) = reconcile('o');
+is($found, 'done|400|400|0|0|0|0', "a table of one's own needs only names and positions");
+($run, $found) = reconcile('a');
+is($found, 'done|300|300|0|0|0|0', 'each range is judged by what the route was then');
+
+$gone = $name->($first);
+$ch->query("ALTER TABLE own DELETE WHERE name = '$gone'");
+ok(wait_for(sub { $ch->value('SELECT count() FROM own') == 399 }, 'the mutation'), 'one is gone');
+($run, $found) = reconcile('o');
+is($found, 'done|400|399|0|1|0|0', 'it is missing');
+my $letter = $node->safe_psql('postgres', "INSERT INTO persistomata.dead_letter_entry (route, position, name, event, reason)
+	SELECT r.id, $first, '$gone', '{}', 'by hand' FROM persistomata.route r WHERE name = 'o' RETURNING id");
+$node->safe_psql('postgres', "SELECT persistomata.discard_dead_letter($letter)");
+($run, $found) = reconcile('o');
+is($found, 'done|399|399|0|0|0|0', 'a dead letter that was given up is not');
+$node->safe_psql('postgres', "SELECT persistomata.drop_route('o')");
+is($node->safe_psql('postgres', 'SELECT count(*) FROM persistomata.discarded_letter'), '0', 'nothing of it stays with a dropped route');
+
 # ---- who may ----
 
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN; CREATE ROLE watcher LOGIN IN ROLE pg_monitor');
