@@ -115,6 +115,13 @@ SELECT persistomata.attach('visit', 'visit', types => '{init,deleted}');
 SELECT persistomata.state_at('visit', '[1, "x"]', now());
 SELECT * FROM persistomata.verify('visit');
 SELECT type FROM persistomata.history('visit', '[1, "x"]');
+-- a table that is only logged may have no state
+CREATE TABLE bare (id int PRIMARY KEY, state text, n int);
+SELECT persistomata.attach('bare', 'visit', enforce => 'log');
+INSERT INTO bare VALUES (1), (2);
+UPDATE bare SET state = NULL WHERE id = 1;
+SELECT * FROM persistomata.verify('bare');
+DROP TABLE bare;
 DROP TABLE visit, times, kept;
 DROP ROLE regress_pst_reader;
 SELECT persistomata.drop_machine('visit');

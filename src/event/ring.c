@@ -14,9 +14,9 @@
  * the turn do.  What must outlive it (the newest cut, the routes' cursors) is
  * copied into the current slot in the same transaction.
  *
- * The oldest slot can be dropped for want of space though routes have not passed
- * it.  Cuts that have rows both in it and in the next are dropped whole: with
- * half of its rows a cut could not tell their positions.
+ * Cuts that have rows both in a slot that is emptied and in the next are forgotten
+ * whole: with half of its rows a cut could not tell their positions.  The oldest
+ * slot can be dropped for want of space though routes have not passed it.
  *
  * TRUNCATE is not MVCC-safe.  A reader in an older snapshot would find a hole;
  * pst_log_intact() lets it find an error.
@@ -70,8 +70,8 @@ static PstQuery truncate_queries[PST_RING_SLOTS] = {{
 }};
 
 static PstQuery forget_cuts_queries[PST_RING_SLOTS] = {{
-	"DELETE FROM persistomata.cut_%d WHERE cut OPERATOR(pg_catalog.<) $1",
-	1, {INT8OID}, NULL
+	"DELETE FROM persistomata.cut_%d WHERE cut OPERATOR(pg_catalog.>=) $1 AND cut OPERATOR(pg_catalog.<) $2",
+	2, {INT8OID, INT8OID}, NULL
 }};
 
 static PstQuery ring_now_query = {
@@ -262,9 +262,11 @@ copy_rows(const char *format, int from, int to)
 }
 
 static void
-empty(const PstRing *ring, int slot)
+empty(const PstRing *ring, const PstSlot *emptied)
 {
+	int			slot = emptied->slot;
 	Datum		arg = Int32GetDatum(slot);
+	Datum		cuts[2] = {Int64GetDatum(emptied->first_cut), Int64GetDatum(emptied->last_cut)};
 
 	copy_rows("INSERT INTO persistomata.cut_%d SELECT * FROM persistomata.cut_%d"
 			  " ORDER BY cut DESC LIMIT 1 ON CONFLICT DO NOTHING", slot, ring->current);
@@ -272,6 +274,10 @@ empty(const PstRing *ring, int slot)
 			  " ORDER BY route, kind, generation DESC, id DESC ON CONFLICT DO NOTHING", slot, ring->current);
 	pst_query_write_slot(truncate_queries, slot, NULL, NULL);
 	pst_query_write(&empty_query, &arg, NULL);
+	/* the last stays, as the predecessor of what follows */
+	for (int i = 0; i < ring->nlive; i++)
+		if (ring->live[i].slot != slot)
+			pst_query_write_slot(forget_cuts_queries, ring->live[i].slot, cuts, NULL);
 }
 
 bool
@@ -311,7 +317,7 @@ pst_ring_empty_one(int64 next_position, bool for_space, int64 *wait_ms)
 			continue;
 		}
 		PushActiveSnapshot(GetLatestSnapshot());
-		empty(&ring, slot->slot);
+		empty(&ring, slot);
 		PopActiveSnapshot();
 		emptied = true;
 	}
@@ -347,14 +353,10 @@ pst_ring_drop_oldest(int64 *from, int64 *end)
 	pst_ring_read(&ring);
 	if (home.ours && ring.nlive > 1 && slot->closed && slot->slot != ring.current && lock_slot(slot->slot))
 	{
-		Datum		last_cut = Int64GetDatum(slot->last_cut);
-
 		*from = end_of_cut(&ring, slot->first_cut);
 		*end = end_of_cut(&ring, slot->last_cut);
 		PushActiveSnapshot(GetLatestSnapshot());
-		empty(&ring, slot->slot);
-		for (int i = 1; i < ring.nlive; i++)
-			pst_query_write_slot(forget_cuts_queries, ring.live[i].slot, &last_cut, NULL);
+		empty(&ring, slot);
 		PopActiveSnapshot();
 		dropped = true;
 	}

@@ -281,7 +281,7 @@ compare_row(Verifier *v, uint64 row)
 	instance->seen = true;
 	if (instance->state == NULL)
 		report(v, key, "deleted", instance->event_id, NULL, state);
-	else if (state == NULL || strcmp(state, instance->state) != 0)
+	else if (strcmp(state ? state : "", instance->state) != 0)	/* the log has "" for NULL */
 		report(v, key, "state", instance->event_id, instance->state, state);
 	else if (fsm->logs[PST_VALUE] && fsm->logs[PST_INIT] && instance->has_payload &&
 			 instance->payload != hash_payload(DatumGetJsonbP(pst_row_payload(fsm, tuple))))

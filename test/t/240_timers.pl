@@ -244,7 +244,7 @@ as_owner(q{
 	CREATE FUNCTION show_tint(t tint) RETURNS json LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO tinted VALUES (t, current_user);
-		IF t = 'odd' THEN RAISE EXCEPTION 'broken' USING ERRCODE = 'XX000'; END IF;
+		IF t = 'odd' AND pg_trigger_depth() = 0 THEN RAISE EXCEPTION 'broken' USING ERRCODE = 'XX000'; END IF;
 		RETURN to_json(t::text);
 	END $$;
 	CREATE CAST (tint AS json) WITH FUNCTION show_tint(tint);
@@ -256,6 +256,7 @@ as_owner(q{
 	CREATE TABLE glass (id int PRIMARY KEY, state text, n int DEFAULT 0, tint tint);
 	SELECT persistomata.attach('glass', 'glass', types => '{errored}');
 	INSERT INTO glass VALUES (1, NULL, 1, 'dark'), (2, NULL, 1, 'odd');
+	TRUNCATE tinted;	-- the INSERT's own
 	SELECT persistomata.fire_at('glass', id, 'break', now()) FROM glass;
 });
 ok(wait_for_value($node, 'postgres', q{SELECT count(*) FROM persistomata.timer WHERE fsm = 'tina.glass'::regclass AND due_at = 'infinity'}, '2'),

@@ -7,7 +7,7 @@ use PstTest;
 use Test::More;
 
 my $node = new_node('limit', 'persistomata.turn_size' => "'1MB'", 'persistomata.retention' => "'1d'",
-	'persistomata.turn_interval' => "'1d'");
+	'persistomata.turn_interval' => "'1d'", max_prepared_transactions => 5);
 my $redis = sink_server('redis');
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION persistomata;
@@ -129,6 +129,25 @@ $skipped = value("SELECT skipped FROM persistomata.stat_route WHERE route = 'lam
 is(client($redis)->command('XLEN', 'lame'), value($logged_events) - $skipped, 'and has all but what it skipped');
 my @got = map { $_->{fields}{position} } client($redis)->entries('lame');
 is(scalar(grep { $got[$_] <= $got[ $_ - 1 ] } 1 .. $#got), 0, 'in order, nothing twice');
+
+# ---- a writer that was late at the turn: a cut has rows in several slots ----
+
+$node->safe_psql('postgres', "SELECT persistomata.disable_route('lame')");
+$node->safe_psql('postgres', "BEGIN; INSERT INTO tank VALUES (0, NULL, 'late'); PREPARE TRANSACTION 'late'");
+ok(fill_until(sub { value($past) >= 3 && value("SELECT count(*) FROM persistomata.stat_ring WHERE state = 'open'") >= 1 }, 'turns'),
+	'the ring turns behind an open transaction');
+is(value("SELECT DISTINCT pinned_by FROM persistomata.stat_ring WHERE state = 'open'"), 'writer prepared', 'which is shown');
+$node->safe_psql('postgres', "COMMIT PREPARED 'late'");
+ok(fill_until(sub { value("SELECT skipped FROM persistomata.stat_route WHERE route = 'lame'") > $skipped }, 'dropped events'), 'its slot is dropped');
+$node->safe_psql('postgres', "SELECT persistomata.enable_route('lame')");
+ok(wait_for_drain($node, 'postgres', 'lame'), 'the route goes on');
+$skipped = value("SELECT skipped FROM persistomata.stat_route WHERE route = 'lame'");
+is(client($redis)->command('XLEN', 'lame'), value($logged_events) - $skipped, 'with all but what it skipped');
+my %at;
+is(scalar(grep { $at{ $_->{fields}{position} }++ } client($redis)->entries('lame')), 0, 'no position is used twice');
+my %name = map { split /\|/ } split /\n/, value('SELECT position, name FROM persistomata.events(1, 1000000)');
+my %sent = map { $_->{fields}{position} => $_->{fields}{name} } client($redis)->entries('lame');
+is(scalar(grep { exists $sent{$_} && $sent{$_} ne $name{$_} } keys %name), 0, 'and each is that of the same event for all');
 
 # ---- while a worker stands in the midst of it ----
 
