@@ -19,8 +19,11 @@
 
 PG_FUNCTION_INFO_V1(pst_route_position);
 
+/* An owner that is no more is nobody: what he brought along must not run as somebody else. */
 static PstQuery list_query = {
-	"SELECT id, name, server, persistomata.role_of(owner), enabled, held, held_reason, accepted_position,"
+	"SELECT id, name, server, coalesce((SELECT o.oid FROM pg_catalog.pg_roles o"
+	" WHERE o.rolname OPERATOR(pg_catalog.=) r.owner), '0'::pg_catalog.oid), enabled,"
+	" held, held_reason, accepted_position,"
 	" (SELECT s.options OPERATOR(pg_catalog.->>) 'on_loss' FROM persistomata.route_settings s"
 	" WHERE s.route OPERATOR(pg_catalog.=) r.id ORDER BY s.version DESC LIMIT 1)"
 	" FROM persistomata.route r"

@@ -87,6 +87,23 @@ pst_route_stat_free(Oid database, int route)
 	LWLockRelease(&all->lock);
 }
 
+void
+pst_route_stat_keep(Oid database, const List *routes)
+{
+	PstCounters *all = pst_counters();
+
+	LWLockAcquire(&all->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < PST_MAX_ROUTE_STATS; i++)
+	{
+		PstRouteStat *stat = &all->routes[i];
+
+		if (stat->database == database && stat->state == PST_ROUTE_STOPPED && stat->state_since != 0 &&
+			!list_member_int(routes, stat->route))
+			stat->database = InvalidOid;
+	}
+	LWLockRelease(&all->lock);
+}
+
 /* A route that stood still for a while begins to be measured anew. */
 static void
 measure_rate(PstRouteStat *stat, int64 position, TimestampTz now)

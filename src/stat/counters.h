@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "route/route.h"
 #include "storage/lwlock.h"
 
@@ -64,6 +65,9 @@ extern PstCounters *pst_counters(void);
 extern PstRouteStat *pst_route_stat(Oid database, int route);
 
 extern void pst_route_stat_free(Oid database, int route);	/* 0: all of the database */
+
+/* Free those of the database that a worker has given up, and that are not of these routes (integers). */
+extern void pst_route_stat_keep(Oid database, const List *routes);
 
 /* Each does nothing if stat is NULL. */
 extern void pst_stat_progress(PstRouteStat *stat, PstRouteState state, int64 position,

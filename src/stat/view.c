@@ -4,10 +4,13 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "route/edit.h"
 #include "stat/counters.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -47,20 +50,45 @@ put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* live_routes(): one row per route of this database that a worker has had */
+/* The routes that are the caller's: a sink's words are not for everybody. */
+static List *
+own_routes(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *routes;
+	List	   *own = NIL;
+	PstOwnerRights rights;
+	ListCell   *cell;
+
+	pst_owner_begin(&rights);
+	routes = pst_route_list(NULL, context);
+	pst_owner_end(&rights);
+	foreach(cell, routes)
+	{
+		const PstRoute *route = lfirst(cell);
+
+		if (has_privs_of_role(rights.user, route->owner))
+			own = lappend_int(own, route->id);
+	}
+	return own;
+}
+
+/* live_routes(): one row per route of this database that a worker has had and the caller may see */
 Datum
 pst_live_routes(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	PstCounters *counters = pst_counters();
 	PstRouteStat *copy = palloc(sizeof(PstRouteStat) * PST_MAX_ROUTE_STATS);
+	bool		all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	List	   *own = all ? NIL : own_routes();
 
 	InitMaterializedSRF(fcinfo, 0);
 	LWLockAcquire(&counters->lock, LW_SHARED);
 	memcpy(copy, counters->routes, sizeof(PstRouteStat) * PST_MAX_ROUTE_STATS);
 	LWLockRelease(&counters->lock);
 	for (int i = 0; i < PST_MAX_ROUTE_STATS; i++)
-		if (copy[i].database == MyDatabaseId)
+		if (copy[i].database == MyDatabaseId && (all || list_member_int(own, copy[i].route)))
 			put_row(rsinfo, &copy[i]);
 	return (Datum) 0;
 }

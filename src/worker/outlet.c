@@ -200,13 +200,14 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 		outlet->read_cut = 0;
 	}
 	outlet->letters = pst_letters_wait(route->id);
-	if (OidIsValid(worker->server_oid))
+	outlet->connection = NULL;
+	if (OidIsValid(worker->server_oid) && OidIsValid(route->owner))
 		outlet->connection = pst_connection_for(worker, route->owner);
 	pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 	tell_held(worker, outlet, route);
 }
 
-/* Without a server nothing is kept to be sent: it is read again when there is one. */
+/* Without a server or an owner nothing is kept to be sent: it is read again when there is one. */
 static void
 put_back(PstSinkWorker *worker)
 {
@@ -221,17 +222,30 @@ put_back(PstSinkWorker *worker)
 	}
 }
 
-/* The routes wait until there is a server again; to end would be to be started again. */
+/*
+ * Routes wait until there is a server again; to end would be to be started again.
+ * One whose owner was dropped or renamed may read nothing: it does not pass by
+ * what he may have read.
+ */
 static void
-tell_no_sink(PstSinkWorker *worker)
+tell_what_lacks(PstSinkWorker *worker)
 {
 	ListCell   *cell;
 
 	foreach(cell, worker->outlets)
-		pst_stat_fault(((PstOutlet *) lfirst(cell))->stat, PST_ROUTE_MISCONFIGURED,
-					   OidIsValid(worker->server_oid) ?
-					   "the server is not of a kind of sink that is loaded in workers" :
-					   "the server does not exist", 0);
+	{
+		PstOutlet  *outlet = lfirst(cell);
+		const char *what = NULL;
+
+		if (!OidIsValid(worker->server_oid))
+			what = "the server does not exist";
+		else if (worker->ops == NULL)
+			what = "the server is not of a kind of sink that is loaded in workers";
+		else if (!OidIsValid(outlet->route->owner))
+			what = "the route's owner does not exist";
+		if (what)
+			pst_stat_fault(outlet->stat, PST_ROUTE_MISCONFIGURED, what, 0);
+	}
 }
 
 /*
@@ -294,8 +308,7 @@ pst_outlets_reload(PstSinkWorker *worker)
 		connection->retry_at = 0;
 	}
 	put_back(worker);
-	if (worker->ops == NULL)
-		tell_no_sink(worker);
+	tell_what_lacks(worker);
 	PopActiveSnapshot();
 	SPI_finish();
 	pst_work_end();

@@ -24,6 +24,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "route/route.h"
+#include "stat/counters.h"
 #include "transition/idempotency.h"
 #include "transition/timer.h"
 #include "utils/memutils.h"
@@ -267,6 +268,7 @@ settle_on_sinks(Scheduler *scheduler)
 	uint32		version = pg_atomic_read_u32(&scheduler->place->routes);
 	PstShared  *shared = pst_shared();
 	List	   *routes;
+	List	   *ids = NIL;
 	ListCell   *cell;
 
 	if (scheduler->settled && version == scheduler->routes_seen && !scheduler->place->sink_ended)
@@ -279,6 +281,10 @@ settle_on_sinks(Scheduler *scheduler)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	routes = pst_route_list(NULL, CurrentMemoryContext);
+	foreach(cell, routes)
+		ids = lappend_int(ids, ((PstRoute *) lfirst(cell))->id);
+	/* of a route that was dropped while it was disabled, no worker tells */
+	pst_route_stat_keep(MyDatabaseId, ids);
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	foreach(cell, routes)
 	{

@@ -32,12 +32,20 @@
 #define LOOK_AGAIN_MS 1000
 
 static bool settings_changed = true;
+static bool roles_changed = false;
 
 /* A server or a user mapping was altered: connect anew, as soon as nothing is under way. */
 static void
 notice_change(Datum arg, int cacheid, uint32 hashvalue)
 {
 	settings_changed = true;
+}
+
+/* A role was made, renamed or dropped, perhaps an owner: what is under way is let be. */
+static void
+notice_role(Datum arg, int cacheid, uint32 hashvalue)
+{
+	roles_changed = true;
 }
 
 /* ---- the beginning ---- */
@@ -93,6 +101,7 @@ begin(PstSinkWorker *worker, Datum arg)
 	worker->server = MemoryContextStrdup(worker->context, worker->place->server);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, notice_change, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, notice_change, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, notice_role, (Datum) 0);
 	read_log_id(worker);
 	pst_worker_be_alone(worker->server);
 	wait_for_durability();
@@ -104,14 +113,14 @@ take_changes(PstSinkWorker *worker)
 {
 	/* a parcel that waits to be tried again is no reason to begin a transaction */
 	AcceptInvalidationMessages();
-	if (!settings_changed &&
+	if (!settings_changed && !roles_changed &&
 		worker->routes_seen == pg_atomic_read_u32(&worker->scheduler->routes))
 		return;
-	settings_changed = false;
+	settings_changed = roles_changed = false;
 	pst_connections_reset(worker);
 	/* reading the routes answers all invalidations that had come by then */
 	pst_outlets_reload(worker);
-	settings_changed = false;
+	settings_changed = roles_changed = false;
 }
 
 /* ---- read ---- */
@@ -297,18 +306,23 @@ next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 	foreach(cell, worker->outlets)
 	{
 		PstOutlet  *outlet = lfirst(cell);
-		TimestampTz at = outlet->connection == NULL ? 0 : pst_outlet_due_at(worker, outlet);
+		TimestampTz at;
 
+		if (outlet->connection == NULL)
+		{
+			/* nobody wakes us when a server or an owner is there again */
+			wait = pst_sooner(wait, LOOK_AGAIN_MS);
+			continue;
+		}
+		at = pst_outlet_due_at(worker, outlet);
 		if (at > now)
 		{
 			wait = pst_sooner(wait, pst_ms_until(at) + 1);
 			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
 		}
 	}
-	/* nobody wakes us when a server or a mapping is made or mended */
-	if (wait >= 0 || worker->ops == NULL)
-		wait = pst_sooner(wait, LOOK_AGAIN_MS);
-	return wait;
+	/* nor when one is mended */
+	return wait < 0 ? wait : Min(wait, LOOK_AGAIN_MS);
 }
 
 /* A parcel that failed waits for its connection. */
@@ -330,8 +344,8 @@ cycle(PstSinkWorker *worker)
 	if (parcel->outlet == NULL)
 		(void) read_parcel(worker, parcel);
 
-	/* reading may have told of a server or mapping that was altered */
-	if (settings_changed)
+	/* reading may have told of a server, mapping or role that was altered */
+	if (settings_changed || roles_changed)
 		return;
 	if (parcel->outlet != NULL && parcel->shipment.nevents == 0)
 		pst_settle_empty(worker, parcel);
