@@ -37,7 +37,7 @@ $node->safe_psql('postgres', q{CREATE SERVER m FOREIGN DATA WRAPPER sink_probe_m
 fails_with(q{CREATE SERVER n FOREIGN DATA WRAPPER sink_probe_memory OPTIONS (limit '0')},
 	qr/integer from 1 to 1000/, 'its options are checked');
 fails_with(q{CREATE SERVER n FOREIGN DATA WRAPPER sink_probe_memory OPTIONS (token 'x')},
-	qr/Valid options of a memory server are: limit\./, 'by their place');
+	qr/Valid options of a memory server are: limit, max_rows, max_bytes, linger_ms\./, 'by their place');
 
 # Options of routes.
 fails_with(q{SELECT sink_probe.check_option('redis', 'maxlen', '0')}, qr/integer from 1/, 'maxlen is checked');

@@ -97,26 +97,25 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE big (id int PRIMARY KEY, state text);
 	INSERT INTO big SELECT g, 'ready' FROM generate_series(1, 100000) g;
 	ANALYZE big});
-my $attach = IPC::Run::start(
-	[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SELECT persistomata.attach('big', 'coffee', types => '{init}')" ],
-	'>', \my $attached);
-my $told = $node->safe_psql('postgres', q{
-	CREATE TABLE told (query text);
+my $watch = IPC::Run::start(
+	[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{
 	DO $$
 	DECLARE
 		seen text;
 	BEGIN
-		FOR i IN 1 .. 60000 LOOP
+		FOR i IN 1 .. 20000 LOOP
 			PERFORM pg_stat_clear_snapshot();
-			SELECT query INTO seen FROM pg_stat_activity WHERE query LIKE 'attaching big: % rows of about 100000, % s to go';
+			SELECT query INTO seen FROM pg_stat_activity WHERE query LIKE 'reading all of big: % rows of about 100000, % s to go';
 			EXIT WHEN seen IS NOT NULL;
 			PERFORM pg_sleep(0.001);
 		END LOOP;
-		INSERT INTO told VALUES (seen);
-	END $$;
-	SELECT query FROM told});
-like($told, qr/^attaching big: \d+0000 rows of about 100000, \d+ s to go$/, 'attach says how far it is');
-$attach->finish;
+		CREATE TABLE told AS SELECT seen AS query;
+	END $$} ]);
+wait_for_value($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%INTO seen%' AND pid <> pg_backend_pid()}, 1);
+$node->safe_psql('postgres', "SELECT persistomata.attach('big', 'coffee', types => '{init}')");
+$watch->finish;
+my $told = $node->safe_psql('postgres', 'SELECT query FROM told');
+like($told, qr/^reading all of big: \d+0000 rows of about 100000, \d+ s to go$/, 'attach says how far it is');
 ok(wait_for_drain($node, 'postgres', 'r', 120), 'the baseline is delivered');
 cmp_ok(stat_of('events_per_second'), '>', 100, 'and how fast is known');
 $node->safe_psql('postgres', 'DROP TABLE big, told');
