@@ -54,15 +54,6 @@ is(join('|', held('one'), held('two')), '10|10', 'by a fanout exchange to all of
 @rows = probe(\%server, { exchange => '', routing_key => 'straight' }, 'sink_probe.some(1, 10)');
 is(held('straight'), 10, 'and by the default exchange to a queue of that name');
 
-# ----- confirms that come while others are being published
-
-# without heartbeats, one that is overlooked is found when the timeout for confirms is over
-my $begun = time;
-@rows = probe({ %server, window => 10, heartbeat => 0, confirm_timeout => 60_000 },
-	{ exchange => '', routing_key => 'straight' }, 'sink_probe.some(1, 5000)');
-is(SinkProbe::count('delivered', @rows), 5000, 'by a small window');
-cmp_ok(time - $begun, '<', 50, 'none of the confirms is overlooked');
-
 # ----- a channel that is closed
 
 my $delete = q{rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"to_quorum">>), false, <<"test">>).};
