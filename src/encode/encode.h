@@ -12,6 +12,17 @@
 #include "event/event.h"
 #include "lib/stringinfo.h"
 
+/* appendBinaryStringInfo without a call: an event is some sixty of these. */
+static inline void
+pst_append(StringInfo out, const char *bytes, int len)
+{
+	if (unlikely(len >= out->maxlen - out->len))
+		enlargeStringInfo(out, len);
+	memcpy(out->data + out->len, bytes, len);
+	out->len += len;
+	out->data[out->len] = '\0';
+}
+
 /* in json.c: the event as one JSON object, under the names of the log's fields */
 extern void pst_encode_json(StringInfo out, const PstEvent *event);
 

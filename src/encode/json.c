@@ -56,9 +56,9 @@ append_string(StringInfo out, const char *string)
 			at += len;
 			continue;
 		}
-		appendBinaryStringInfo(out, (const char *) clean, at - clean);
+		pst_append(out, (const char *) clean, at - clean);
 		if (escape == 'm')
-			appendBinaryStringInfo(out, "\xEF\xBF\xBD", 3);
+			pst_append(out, "\xEF\xBF\xBD", 3);
 		else if (escape == 'u')
 			appendStringInfo(out, "\\u%04x", *at);
 		else
@@ -68,12 +68,12 @@ append_string(StringInfo out, const char *string)
 		}
 		clean = ++at;
 	}
-	appendBinaryStringInfo(out, (const char *) clean, at - clean);
+	pst_append(out, (const char *) clean, at - clean);
 	appendStringInfoCharMacro(out, '"');
 }
 
 /* label is the member's name with what stands around it, as in ",\"key\":" */
-#define append_label(out, label) appendBinaryStringInfo(out, label, sizeof(label) - 1)
+#define append_label(out, label) pst_append(out, label, sizeof(label) - 1)
 
 static void
 append_string_or_null(StringInfo out, const char *string)
@@ -88,7 +88,7 @@ static void
 append_json_or_null(StringInfo out, const char *json)
 {
 	if (json && *json)
-		appendStringInfoString(out, json);
+		pst_append(out, json, strlen(json));
 	else
 		append_label(out, "null");
 }
@@ -104,7 +104,7 @@ append_uint64(StringInfo out, uint64 value)
 		*--at = '0' + value % 10;
 		value /= 10;
 	} while (value > 0);
-	appendBinaryStringInfo(out, at, digits + sizeof(digits) - at);
+	pst_append(out, at, digits + sizeof(digits) - at);
 }
 
 static void
@@ -171,7 +171,7 @@ pst_encode_time(StringInfo out, int64 us_since_1970)
 	append_pair(rest + 16, (int) (us / 10000));
 	append_pair(rest + 18, (int) (us / 100 % 100));
 	append_pair(rest + 20, (int) (us % 100));
-	appendBinaryStringInfo(out, rest, sizeof(rest) - 1);
+	pst_append(out, rest, sizeof(rest) - 1);
 }
 
 void

@@ -333,7 +333,7 @@ publish(PstRabbit *rabbit)
 	if (!exchange(rabbit))
 		return settle_broken(rabbit);
 	publish_more(rabbit);
-	if (!pst_rabbit_pump(&rabbit->conn))
+	if (!pst_rabbit_flush(&rabbit->conn))
 		return settle_broken(rabbit);
 	if ((rabbit->due == 0 && is_through(rabbit)) || is_blocked_for_long(rabbit))
 		return settle(rabbit, rabbit->fault.verdict);

@@ -62,6 +62,7 @@ typedef struct PstRabbitConnection
 extern bool pst_rabbit_connect(PstRabbitConnection *conn);	/* one step; see stage */
 extern void pst_rabbit_close(PstRabbitConnection *conn);
 extern bool pst_rabbit_pump(PstRabbitConnection *conn); /* write and read what can be */
+extern bool pst_rabbit_flush(PstRabbitConnection *conn);	/* write what can be */
 extern bool pst_rabbit_next(PstRabbitConnection *conn, amqp_frame_t *frame);	/* type 0: none yet */
 extern bool pst_rabbit_broken(PstRabbitConnection *conn, const char *why);
 extern int	pst_rabbit_unsent(const PstRabbitConnection *conn);

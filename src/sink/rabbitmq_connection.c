@@ -120,7 +120,7 @@ pst_rabbit_connect(PstRabbitConnection *conn)
 			if (!pst_rabbit_next(conn, &frame))
 				return false;
 		} while (frame.frame_type != 0 && conn->stage != PST_RABBIT_READY);
-		if (!pst_rabbit_pump(conn))
+		if (!pst_rabbit_flush(conn))
 			return false;
 	}
 	if (conn->stage != PST_RABBIT_READY && pst_net_now() >= conn->deadline)
@@ -128,8 +128,9 @@ pst_rabbit_connect(PstRabbitConnection *conn)
 	return true;
 }
 
-static bool
-write_out(PstRabbitConnection *conn)
+/* Unlike a pump it reads nothing: what was read here would wait, and nobody would be woken for it. */
+bool
+pst_rabbit_flush(PstRabbitConnection *conn)
 {
 	while (conn->out_done < conn->out.len)
 	{
@@ -210,7 +211,7 @@ pst_rabbit_pump(PstRabbitConnection *conn)
 	/* Read first: what the peer says last is worth more than that it is gone. */
 	if (conn->in_done == conn->in.len && !read_in(conn))
 		return false;
-	return beat(conn) && write_out(conn);
+	return beat(conn) && pst_rabbit_flush(conn);
 }
 
 /*

@@ -24,7 +24,7 @@
 
 /* A bulk string that is known when compiling, as in BULK("4", "name"). */
 #define BULK(len, text) "$" len "\r\n" text "\r\n"
-#define append_literal(out, text) appendBinaryStringInfo(out, text, sizeof(text) - 1)
+#define append_literal(out, text) pst_append(out, text, sizeof(text) - 1)
 
 /* Digits of an unsigned number at the end of a buffer; returns where they begin. */
 static char *
@@ -49,15 +49,15 @@ append_header(StringInfo out, char mark, uint64 value)
 	buffer[sizeof(buffer) - 1] = '\n';
 	at = digits_of(value, buffer + sizeof(buffer) - 2);
 	*--at = mark;
-	appendBinaryStringInfo(out, at, buffer + sizeof(buffer) - at);
+	pst_append(out, at, buffer + sizeof(buffer) - at);
 }
 
 static void
 append_bulk(StringInfo out, const char *bytes, size_t len)
 {
 	append_header(out, '$', len);
-	appendBinaryStringInfo(out, bytes, len);
-	appendBinaryStringInfo(out, "\r\n", 2);
+	pst_append(out, bytes, len);
+	pst_append(out, "\r\n", 2);
 }
 
 static void

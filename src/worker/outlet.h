@@ -66,6 +66,7 @@ typedef struct PstParcel
 	PstBatch	batch;
 	PstShipment shipment;
 	char		name[128];
+	uint64		hash;			/* of the contents, for sinks with names per shipment */
 	PstRouteSettings *settings;
 	TimestampTz in_doubt_since; /* 0: nothing of it was sent before */
 	bool		long_ago;		/* or if so, long ago */
@@ -93,6 +94,7 @@ typedef struct PstSinkWorker
 	int			turn;			/* whose it is to send, among the outlets */
 	PstParcel	parcels[2];		/* the one at hand, and the next */
 	uint32		routes_seen;
+	bool		swollen;		/* memory of big parcels is kept for the next */
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
 	int			max_rows;		/* of a shipment, unless a route says less */
 	int			max_bytes;

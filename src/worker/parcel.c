@@ -23,6 +23,9 @@
 /* The most events that one read looks at for those that a route wants. */
 #define MAX_SCANNED 200000
 
+/* A parcel from this size on leaves memory behind that is worth giving back. */
+#define SWOLLEN_BYTES (1024 * 1024)
+
 /* What is asked of an event before it is read whole. */
 typedef struct Question
 {
@@ -232,6 +235,16 @@ pst_parcel_doubt(PstParcel *parcel)
 	parcel->long_ago = false;
 }
 
+static uint64
+content_hash(const PstParcel *parcel)
+{
+	uint64		hash = 0;
+
+	for (int i = 0; i < parcel->batch.nevents; i++)
+		hash = pst_event_hash(&parcel->batch.events[i], hash);
+	return hash;
+}
+
 bool
 pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 {
@@ -281,6 +294,10 @@ pst_parcel_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 		pst_parcel_drop(parcel);
 		return false;
 	}
+	/* here, since the sink may be busy with another now */
+	if (worker->ops->names_shipments && !parcel->letters)
+		parcel->hash = content_hash(parcel);
+	worker->swollen |= parcel->batch.bytes > SWOLLEN_BYTES;
 	outlet->waiting_since = 0;
 	outlet->full = parcel->batch.more && !parcel->letters;
 	if (parcel->shipment.nevents > 0)
@@ -318,27 +335,16 @@ pst_parcel_advance(PstSinkWorker *worker)
 	worker->parcels[1].outlet = NULL;
 }
 
-static uint64
-content_hash(const PstParcel *parcel)
-{
-	uint64		hash = 0;
-
-	for (int i = 0; i < parcel->batch.nevents; i++)
-		hash = pst_event_hash(&parcel->batch.events[i], hash);
-	return hash;
-}
-
 /* Promise to send this range, if the sink's names need that. */
 void
 pst_parcel_intend(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstOutlet  *outlet = parcel->outlet;
-	uint64		hash;
+	uint64		hash = parcel->hash;
 	PstAck		ack;
 
 	if (!worker->ops->names_shipments || parcel->letters)
 		return;
-	hash = content_hash(parcel);
 	if (outlet->cursor.intent && parcel->batch.from_position == outlet->cursor.next_position)
 	{
 		if (hash != outlet->cursor.intent_hash)

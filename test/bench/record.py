@@ -4,11 +4,14 @@
   record.py listen PORT SERVER_PORT FILE    a proxy on 127.0.0.1, until SIGTERM
   record.py redis FILE OUT                  the XADD commands of it, and what each event is as JSON
   record.py clickhouse FILE OUT             the bodies of its INSERTs, and where they went
+  record.py rabbitmq FILE OUT               its messages: routing key, properties, body
 
-OUT.commands, OUT.json (one event a line); OUT.N.body and OUT.N.path.
+OUT.commands, OUT.json (one event a line); OUT.N.body and OUT.N.path; OUT.messages (each part after
+its length, four bytes, the first is the most significant).
 """
 import asyncio
 import re
+import struct
 import sys
 
 
@@ -74,9 +77,36 @@ def clickhouse(file, out):
         at = end + length
 
 
+def amqp_frames(data):
+    """Each frame as (type, payload)."""
+    at = 8                      # the protocol header
+    while at < len(data):
+        kind, _, length = struct.unpack_from(">BHI", data, at)
+        yield kind, data[at + 7:at + 7 + length]
+        at += 7 + length + 1
+
+
+def rabbitmq(file, out):
+    key, properties, body, left = None, b"", b"", 0
+    with open(out + ".messages", "wb") as messages:
+        for kind, payload in amqp_frames(open(file, "rb").read()):
+            if kind == 1 and payload[:4] == b"\0\x3c\0\x28":      # basic.publish
+                at = 6 + 1 + payload[6]
+                key = payload[at + 1:at + 1 + payload[at]]
+                continue
+            if kind == 2:
+                left, properties, body = struct.unpack_from(">Q", payload, 4)[0], payload[12:], b""
+            elif kind == 3:
+                body += payload
+                left -= len(payload)
+            if kind in (2, 3) and left == 0:
+                for part in key, properties, body:
+                    messages.write(struct.pack(">I", len(part)) + part)
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "listen":
         asyncio.run(listen(int(rest[0]), int(rest[1]), rest[2]))
     else:
-        {"redis": redis, "clickhouse": clickhouse}[what](*rest)
+        {"redis": redis, "clickhouse": clickhouse, "rabbitmq": rabbitmq}[what](*rest)

@@ -66,7 +66,7 @@ drain() {
 bare() {
 	local file=$work/sent/$1
 	[ "$1" != redis ] || file=$work/sent/redis.commands
-	[ "$1" != rabbitmq ] || file=$work/sent/redis.json
+	[ "$1" != rabbitmq ] || file=$work/sent/rabbitmq.messages
 	"$work/bare" "$1" "${port[$1]}" "$file"
 }
 

@@ -141,8 +141,7 @@ prepare() {
 # record KIND: drain once through a proxy, and keep the bytes for the bare client.
 record() {
 	local kind=$1 at
-	[ "$kind" != rabbitmq ] || return 0		# the bodies are those of Redis
-	[ ! -e "$work/sent/$kind.0.body" ] && [ ! -e "$work/sent/$kind.commands" ] || return 0
+	[ ! -e "$work/sent/$kind.0.body" ] && [ ! -e "$work/sent/$kind.commands" ] && [ ! -e "$work/sent/$kind.messages" ] || return 0
 	at=$(free_port)
 	python3 "$top/test/bench/record.py" listen "$at" "${port[$kind]}" "$work/sent/$kind.raw" &
 	recorder=$!

@@ -4,7 +4,7 @@
  *	  the measure that the relay is held against.
  *
  *		bare redis PORT FILE.commands		XADD, pipelined by 1,000
- *		bare rabbitmq PORT FILE.json		persistent, mandatory, 1,000 unconfirmed at most
+ *		bare rabbitmq PORT FILE.messages	mandatory, 1,000 unconfirmed at most
  *		bare clickhouse PORT FILE			FILE.N.body, each a request to FILE.N.path
  *
  * Reads everything first; prints the seconds from the first byte sent to the
@@ -150,24 +150,68 @@ await_confirms(amqp_connection_state_t conn, uint64_t sent, uint64_t confirmed, 
 	return confirmed;
 }
 
+typedef struct Message
+{
+	amqp_bytes_t key;
+	amqp_basic_properties_t *properties;
+	amqp_bytes_t body;
+} Message;
+
+static amqp_bytes_t
+next_part(char **at)
+{
+	unsigned char *length = (unsigned char *) *at;
+	amqp_bytes_t part = {
+		.len = (size_t) length[0] << 24 | length[1] << 16 | length[2] << 8 | length[3],
+		.bytes = *at + 4
+	};
+
+	*at += 4 + part.len;
+	return part;
+}
+
+/* All messages of a file, as the library takes them; they point into the bytes. */
+static Message *
+read_messages(char *at, size_t length, size_t *count)
+{
+	static amqp_pool_t pool;
+	char	   *end = at + length;
+	size_t		room = 1024;
+	Message    *messages = malloc(room * sizeof(Message));
+
+	init_amqp_pool(&pool, 65536);
+	for (*count = 0; at < end; (*count)++)
+	{
+		Message    *message;
+		void	   *properties;
+
+		if (*count == room)
+			messages = realloc(messages, (room *= 2) * sizeof(Message));
+		message = &messages[*count];
+		message->key = next_part(&at);
+		if (amqp_decode_properties(AMQP_BASIC_CLASS, &pool, next_part(&at), &properties) < 0)
+			die("RabbitMQ", "the properties cannot be read");
+		message->properties = properties;
+		message->body = next_part(&at);
+	}
+	return messages;
+}
+
 static void
 run_rabbitmq(int port, const char *path)
 {
-	size_t		length = 0;
-	char	   *bodies = slurp(path, &length);
+	size_t		length = 0,
+				count;
+	char	   *bytes = slurp(path, &length);
+	Message    *messages;
 	amqp_connection_state_t conn = amqp_new_connection();
 	amqp_socket_t *socket = amqp_tcp_socket_new(conn);
-	amqp_basic_properties_t properties = {
-		._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG,
-		.content_type = amqp_cstring_bytes("application/json"),
-		.delivery_mode = 2
-	};
-	uint64_t	sent = 0,
-				confirmed = 0;
+	uint64_t	confirmed = 0;
 	double		start;
 
-	if (bodies == NULL || amqp_socket_open(socket, "127.0.0.1", port) != 0)
+	if (bytes == NULL || amqp_socket_open(socket, "127.0.0.1", port) != 0)
 		die("RabbitMQ", "cannot connect");
+	messages = read_messages(bytes, length, &count);
 	check(amqp_login(conn, "/", 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"), "login");
 	amqp_channel_open(conn, 1);
 	check(amqp_get_rpc_reply(conn), "channel");
@@ -175,22 +219,14 @@ run_rabbitmq(int port, const char *path)
 	check(amqp_get_rpc_reply(conn), "confirm.select");
 
 	start = now();
-	for (char *at = bodies; at < bodies + length;)
+	for (size_t sent = 0; sent < count; sent++)
 	{
-		char	   *end = strchr(at, '\n');
-		amqp_bytes_t body = {.len = end - at, .bytes = at};
-		char		id[64];
-
-		snprintf(id, sizeof(id), "bench-1-%llu", (unsigned long long) sent);
-		properties.message_id = amqp_cstring_bytes(id);
-		if (amqp_basic_publish(conn, 1, amqp_cstring_bytes("persistomata"), amqp_cstring_bytes("bench.init"),
-							   1, 0, &properties, body) != AMQP_STATUS_OK)
+		if (amqp_basic_publish(conn, 1, amqp_cstring_bytes("persistomata"), messages[sent].key, 1, 0,
+							   messages[sent].properties, messages[sent].body) != AMQP_STATUS_OK)
 			die("RabbitMQ", "publish");
-		sent++;
-		at = end + 1;
-		confirmed = await_confirms(conn, sent, confirmed, WINDOW);
+		confirmed = await_confirms(conn, sent + 1, confirmed, WINDOW);
 	}
-	await_confirms(conn, sent, confirmed, 0);
+	await_confirms(conn, count, confirmed, 0);
 	printf("%.4f\n", now() - start);
 }
 
