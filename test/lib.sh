@@ -94,7 +94,7 @@ server_packages() {
 
 # What else the tests need.
 test_packages() {
-	echo libipc-run-perl nodejs npm openssl "postgresql-$(pg_major)-pgtap" \
+	echo ca-certificates libipc-run-perl nodejs npm openssl "postgresql-$(pg_major)-pgtap" \
 		prometheus prometheus-postgres-exporter python3-prometheus-client
 }
 
