@@ -57,29 +57,6 @@ pst_ch_now_ms(void)
 
 /* ----- opening and closing ----- */
 
-static char *
-option_copy(const PstSinkSettings *settings, const char *name)
-{
-	const char *value = pst_option_or_default(&pst_clickhouse_sink, settings->options, name);
-
-	return value != NULL ? pstrdup(value) : NULL;
-}
-
-static int
-option_int(const PstSinkSettings *settings, const char *name)
-{
-	return atoi(pst_option_or_default(&pst_clickhouse_sink, settings->options, name));
-}
-
-static bool
-option_bool(const PstSinkSettings *settings, const char *name)
-{
-	bool		on = true;
-
-	(void) parse_bool(pst_option_or_default(&pst_clickhouse_sink, settings->options, name), &on);
-	return on;
-}
-
 /* The url goes into log lines and faults, so it must not hold a secret. */
 static bool
 has_credentials(const char *url)
@@ -91,7 +68,7 @@ has_credentials(const char *url)
 }
 
 static const char *
-find_open_error(const PstChPeer *peer)
+find_open_error(const PstHttpPeer *peer)
 {
 	if (!pst_http_fits_header(peer->user) || !pst_http_fits_header(peer->password) || !pst_http_fits_header(peer->token))
 		return "the user, password or token contains a control character";
@@ -103,22 +80,12 @@ find_open_error(const PstChPeer *peer)
 static void
 read_settings(PstChSink *sink, const PstSinkSettings *settings)
 {
-	PstChPeer  *peer = &sink->peer;
+	const PstOption *options = settings->options;
 
-	peer->url = option_copy(settings, "url");
-	peer->address = option_copy(settings, "address");
-	peer->user = option_copy(settings, "user");
-	peer->password = option_copy(settings, "password");
-	peer->token = option_copy(settings, "token");
-	peer->ca_file = option_copy(settings, "ca_file");
-	peer->cert_file = option_copy(settings, "cert_file");
-	peer->key_file = option_copy(settings, "key_file");
-	peer->tls_verify = option_bool(settings, "tls_verify");
-	peer->connect_timeout = option_int(settings, "connect_timeout");
-	peer->request_timeout = option_int(settings, "request_timeout");
-	sink->database = option_copy(settings, "database");
-	sink->compress = strcmp(option_copy(settings, "compression"), "gzip") == 0;
-	sink->open_error = find_open_error(peer);
+	pst_http_read_peer(&sink->peer, &pst_clickhouse_sink, options);
+	sink->database = pst_option_copy(&pst_clickhouse_sink, options, "database");
+	sink->compress = strcmp(pst_option_or_default(&pst_clickhouse_sink, options, "compression"), "gzip") == 0;
+	sink->open_error = find_open_error(&sink->peer);
 }
 
 /* curl's handles go with the sink's memory, however that ends. */

@@ -26,9 +26,6 @@
 
 /* ----- clickhouse_call.c ----- */
 
-/* user and password go in headers of ClickHouse's own; NULL: the server's default */
-typedef PstHttpPeer PstChPeer;
-
 /* What came back; valid until the next request begins. */
 typedef struct PstChAnswer
 {
@@ -50,7 +47,7 @@ extern PstHttp *pst_ch_http_create(void);
  * peer's url with the given query string.  At most max_answer bytes of the
  * answer are kept.  False, with a reason in errbuf, if it cannot even begin.
  */
-extern bool pst_ch_http_begin(PstHttp *http, const PstChPeer *peer,
+extern bool pst_ch_http_begin(PstHttp *http, const PstHttpPeer *peer,
 							  const char *query, const StringInfo body, bool gzipped,
 							  size_t max_answer, char *errbuf, size_t errlen);
 
@@ -79,7 +76,7 @@ typedef enum PstChClass
 } PstChClass;
 
 /* What an answer means.  Fills in the fault (all but in_doubt) unless it is fine. */
-extern PstChClass pst_ch_classify(const PstChAnswer *answer, const PstChPeer *peer, PstFault *fault);
+extern PstChClass pst_ch_classify(const PstChAnswer *answer, const PstHttpPeer *peer, PstFault *fault);
 
 /* The row, from 0, that a message blames ("(at row N)"), or -1. */
 extern int	pst_ch_blamed_row(const char *message);
@@ -88,7 +85,7 @@ extern int	pst_ch_blamed_row(const char *message);
 extern void pst_ch_fault(PstFault *fault, PstVerdict verdict, const char *what);
 
 /* Copy the first line of a peer's message, cut at a character, with the secrets blotted out. */
-extern void pst_ch_quote_peer(char *to, size_t size, const char *message, const PstChPeer *peer);
+extern void pst_ch_quote_peer(char *to, size_t size, const char *message, const PstHttpPeer *peer);
 
 /* ----- clickhouse_table.c ----- */
 
@@ -247,7 +244,7 @@ typedef struct PstChSink
 	PstSink		base;
 	MemoryContext context;		/* of the sink; NULL once closed */
 	MemoryContext scratch;		/* of a shipment */
-	PstChPeer	peer;
+	PstHttpPeer	peer;
 	const char *database;
 	const char *open_error;		/* why this sink can never work, or NULL */
 	PstHttp    *http;

@@ -212,7 +212,7 @@ classify_status(const PstChAnswer *answer, PstFault *fault)
 }
 
 PstChClass
-pst_ch_classify(const PstChAnswer *answer, const PstChPeer *peer, PstFault *fault)
+pst_ch_classify(const PstChAnswer *answer, const PstHttpPeer *peer, PstFault *fault)
 {
 	PstChClass	class;
 	int			code;
@@ -270,7 +270,7 @@ blot_out(char *text, const char *secret)
 }
 
 void
-pst_ch_quote_peer(char *to, size_t size, const char *message, const PstChPeer *peer)
+pst_ch_quote_peer(char *to, size_t size, const char *message, const PstHttpPeer *peer)
 {
 	size_t		length;
 

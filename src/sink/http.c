@@ -439,3 +439,19 @@ pst_http_wants(PstHttp *http, PstWants *wants)
 	if (http->timer_at >= 0)
 		wants->timeout_ms = (int) Min(Max(http->timer_at - pst_net_now(), 0), 60 * 1000);
 }
+
+void
+pst_http_read_peer(PstHttpPeer *peer, const PstSinkOps *ops, const PstOption *options)
+{
+	peer->url = pst_option_copy(ops, options, "url");
+	peer->address = pst_option_copy(ops, options, "address");
+	peer->user = pst_option_copy(ops, options, "user");
+	peer->password = pst_option_copy(ops, options, "password");
+	peer->token = pst_option_copy(ops, options, "token");
+	peer->ca_file = pst_option_copy(ops, options, "ca_file");
+	peer->cert_file = pst_option_copy(ops, options, "cert_file");
+	peer->key_file = pst_option_copy(ops, options, "key_file");
+	peer->tls_verify = pst_option_bool(ops, options, "tls_verify");
+	peer->connect_timeout = pst_option_int(ops, options, "connect_timeout");
+	peer->request_timeout = pst_option_int(ops, options, "request_timeout");
+}

@@ -16,6 +16,7 @@
 
 #include "lib/stringinfo.h"
 #include "net/net.h"
+#include "sink/sink.h"
 
 /* How a connection is made; strings live as long as the sink. */
 typedef struct PstHttpPeer
@@ -32,6 +33,12 @@ typedef struct PstHttpPeer
 	int			connect_timeout;	/* ms */
 	int			request_timeout;	/* ms */
 } PstHttpPeer;
+
+/*
+ * Read the options that a kind of sink has for that, all of them by these names;
+ * copies are in the current memory context.
+ */
+extern void pst_http_read_peer(PstHttpPeer *peer, const PstSinkOps *ops, const PstOption *options);
 
 /* What came back; valid until the next request begins. */
 typedef struct PstHttpAnswer

@@ -116,8 +116,8 @@ read_settings(PstPgConnection *link, const PstSinkSettings *settings)
 	link->keywords[n] = "gssencmode";
 	link->values[n++] = "disable";
 	Assert(n <= MAX_KEYWORDS);
-	link->connect_timeout = atoi(pst_option_or_default(ops, settings->options, "connect_timeout"));
-	link->request_timeout = atoi(pst_option_or_default(ops, settings->options, "request_timeout"));
+	link->connect_timeout = pst_option_int(ops, settings->options, "connect_timeout");
+	link->request_timeout = pst_option_int(ops, settings->options, "request_timeout");
 }
 
 /* libpq's memory is not ours: free it with the sink's, however that ends. */

@@ -197,10 +197,8 @@ pst_pg_ship_begin(PstPostgres *sink, const PstShipment *shipment)
 static bool
 may_create(const PstPostgres *sink, const char *state)
 {
-	bool		wanted = true;
-
-	(void) parse_bool(pst_option_or_default(&pst_postgres_sink, sink->shipment->options, "create_table"), &wanted);
-	return wanted && !sink->created && state && strcmp(state, "42P01") == 0;
+	return !sink->created && state && strcmp(state, "42P01") == 0 &&
+		pst_option_bool(&pst_postgres_sink, sink->shipment->options, "create_table");
 }
 
 static void

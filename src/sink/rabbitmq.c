@@ -63,29 +63,6 @@ free_foreign(void *arg)
 	pst_rabbit_close(&rabbit->conn);
 }
 
-static const char *
-text_setting(const PstSinkSettings *settings, const char *name)
-{
-	const char *value = pst_option_or_default(&pst_rabbitmq_sink, settings->options, name);
-
-	return value ? pstrdup(value) : NULL;
-}
-
-static bool
-bool_setting(const PstSinkSettings *settings, const char *name)
-{
-	bool		on = false;
-
-	(void) parse_bool(pst_option_or_default(&pst_rabbitmq_sink, settings->options, name), &on);
-	return on;
-}
-
-static int
-int_setting(const PstSinkSettings *settings, const char *name)
-{
-	return atoi(pst_option_or_default(&pst_rabbitmq_sink, settings->options, name));
-}
-
 static PstSink *
 rabbitmq_open(const PstSinkSettings *settings)
 {
@@ -104,20 +81,20 @@ rabbitmq_open(const PstSinkSettings *settings)
 	rabbit->context = AllocSetContextCreate(CurrentMemoryContext, "RabbitMQ sink",
 											ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(rabbit->context);
-	rabbit->conn.hosts = text_setting(settings, "host");
-	rabbit->conn.tls.on = bool_setting(settings, "tls");
-	rabbit->conn.tls.verify = bool_setting(settings, "tls_verify");
-	rabbit->conn.tls.ca_file = text_setting(settings, "ca_file");
-	rabbit->conn.tls.cert_file = text_setting(settings, "cert_file");
-	rabbit->conn.tls.key_file = text_setting(settings, "key_file");
-	rabbit->conn.port = int_setting(settings, "port");
-	rabbit->conn.vhost = text_setting(settings, "vhost");
-	rabbit->conn.user = text_setting(settings, "user");
-	rabbit->conn.password = text_setting(settings, "password");
-	rabbit->conn.connect_timeout = int_setting(settings, "connect_timeout");
-	rabbit->conn.heartbeat_wish = int_setting(settings, "heartbeat");
-	rabbit->confirm_timeout = int_setting(settings, "confirm_timeout");
-	rabbit->window = int_setting(settings, "window");
+	rabbit->conn.hosts = pst_option_copy(&pst_rabbitmq_sink, settings->options, "host");
+	rabbit->conn.tls.on = pst_option_bool(&pst_rabbitmq_sink, settings->options, "tls");
+	rabbit->conn.tls.verify = pst_option_bool(&pst_rabbitmq_sink, settings->options, "tls_verify");
+	rabbit->conn.tls.ca_file = pst_option_copy(&pst_rabbitmq_sink, settings->options, "ca_file");
+	rabbit->conn.tls.cert_file = pst_option_copy(&pst_rabbitmq_sink, settings->options, "cert_file");
+	rabbit->conn.tls.key_file = pst_option_copy(&pst_rabbitmq_sink, settings->options, "key_file");
+	rabbit->conn.port = pst_option_int(&pst_rabbitmq_sink, settings->options, "port");
+	rabbit->conn.vhost = pst_option_copy(&pst_rabbitmq_sink, settings->options, "vhost");
+	rabbit->conn.user = pst_option_copy(&pst_rabbitmq_sink, settings->options, "user");
+	rabbit->conn.password = pst_option_copy(&pst_rabbitmq_sink, settings->options, "password");
+	rabbit->conn.connect_timeout = pst_option_int(&pst_rabbitmq_sink, settings->options, "connect_timeout");
+	rabbit->conn.heartbeat_wish = pst_option_int(&pst_rabbitmq_sink, settings->options, "heartbeat");
+	rabbit->confirm_timeout = pst_option_int(&pst_rabbitmq_sink, settings->options, "confirm_timeout");
+	rabbit->window = pst_option_int(&pst_rabbitmq_sink, settings->options, "window");
 	for (int i = 0; i < (int) lengthof(buffers); i++)
 		initStringInfo(buffers[i]);
 	MemoryContextSwitchTo(old);

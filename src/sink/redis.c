@@ -69,52 +69,29 @@ free_foreign(void *arg)
 	pst_redis_close(&redis->conn);
 }
 
-static const char *
-text_setting(const PstSinkSettings *settings, const char *name)
-{
-	const char *value = pst_option_or_default(&pst_redis_sink, settings->options, name);
-
-	return value ? pstrdup(value) : NULL;
-}
-
-static int
-int_setting(const PstSinkSettings *settings, const char *name)
-{
-	return atoi(pst_option_or_default(&pst_redis_sink, settings->options, name));
-}
-
-static bool
-bool_setting(const PstSinkSettings *settings, const char *name)
-{
-	bool		on = false;
-
-	(void) parse_bool(pst_option_or_default(&pst_redis_sink, settings->options, name), &on);
-	return on;
-}
-
 static void
 read_settings(PstRedis *redis, const PstSinkSettings *settings)
 {
 	PstRedisConnection *conn = &redis->conn;
 
-	conn->hosts = text_setting(settings, "host");
-	conn->port = int_setting(settings, "port");
-	conn->sentinels = text_setting(settings, "sentinels");
-	conn->master = text_setting(settings, "master");
-	conn->sentinel_user = text_setting(settings, "sentinel_user");
-	conn->sentinel_password = text_setting(settings, "sentinel_password");
-	conn->database = int_setting(settings, "database");
-	conn->connect_timeout = int_setting(settings, "connect_timeout");
-	conn->reply_timeout = int_setting(settings, "reply_timeout");
-	conn->user = text_setting(settings, "user");
-	conn->password = text_setting(settings, "password");
-	conn->tls.on = bool_setting(settings, "tls");
-	conn->tls.verify = bool_setting(settings, "tls_verify");
-	conn->tls.ca_file = text_setting(settings, "ca_file");
-	conn->tls.cert_file = text_setting(settings, "cert_file");
-	conn->tls.key_file = text_setting(settings, "key_file");
-	redis->wait_replicas = int_setting(settings, "wait_replicas");
-	redis->wait_timeout = int_setting(settings, "wait_timeout");
+	conn->hosts = pst_option_copy(&pst_redis_sink, settings->options, "host");
+	conn->port = pst_option_int(&pst_redis_sink, settings->options, "port");
+	conn->sentinels = pst_option_copy(&pst_redis_sink, settings->options, "sentinels");
+	conn->master = pst_option_copy(&pst_redis_sink, settings->options, "master");
+	conn->sentinel_user = pst_option_copy(&pst_redis_sink, settings->options, "sentinel_user");
+	conn->sentinel_password = pst_option_copy(&pst_redis_sink, settings->options, "sentinel_password");
+	conn->database = pst_option_int(&pst_redis_sink, settings->options, "database");
+	conn->connect_timeout = pst_option_int(&pst_redis_sink, settings->options, "connect_timeout");
+	conn->reply_timeout = pst_option_int(&pst_redis_sink, settings->options, "reply_timeout");
+	conn->user = pst_option_copy(&pst_redis_sink, settings->options, "user");
+	conn->password = pst_option_copy(&pst_redis_sink, settings->options, "password");
+	conn->tls.on = pst_option_bool(&pst_redis_sink, settings->options, "tls");
+	conn->tls.verify = pst_option_bool(&pst_redis_sink, settings->options, "tls_verify");
+	conn->tls.ca_file = pst_option_copy(&pst_redis_sink, settings->options, "ca_file");
+	conn->tls.cert_file = pst_option_copy(&pst_redis_sink, settings->options, "cert_file");
+	conn->tls.key_file = pst_option_copy(&pst_redis_sink, settings->options, "key_file");
+	redis->wait_replicas = pst_option_int(&pst_redis_sink, settings->options, "wait_replicas");
+	redis->wait_timeout = pst_option_int(&pst_redis_sink, settings->options, "wait_timeout");
 }
 
 static PstSink *

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "sink/sink.h"
+#include "utils/builtins.h"
 
 #define MAX_KINDS 16
 
@@ -62,6 +63,29 @@ pst_option_or_default(const PstSinkOps *ops, const PstOption *options, const cha
 		if (strcmp(def->name, name) == 0)
 			value = def->fallback;
 	return value;
+}
+
+char *
+pst_option_copy(const PstSinkOps *ops, const PstOption *options, const char *name)
+{
+	const char *value = pst_option_or_default(ops, options, name);
+
+	return value != NULL ? pstrdup(value) : NULL;
+}
+
+int
+pst_option_int(const PstSinkOps *ops, const PstOption *options, const char *name)
+{
+	return atoi(pst_option_or_default(ops, options, name));
+}
+
+bool
+pst_option_bool(const PstSinkOps *ops, const PstOption *options, const char *name)
+{
+	bool		on = true;
+
+	(void) parse_bool(pst_option_or_default(ops, options, name), &on);
+	return on;
 }
 
 void

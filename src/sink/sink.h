@@ -275,6 +275,10 @@ extern PGDLLEXPORT void pst_register_sink(const PstSinkOps *ops);
 extern PGDLLEXPORT const PstSinkOps *pst_find_sink(const char *kind);
 extern PGDLLEXPORT const char *pst_option(const PstOption *options, const char *name);	/* NULL if absent */
 extern PGDLLEXPORT const char *pst_option_or_default(const PstSinkOps *ops, const PstOption *options, const char *name);
+/* the same in the current memory context (NULL stays NULL), or read; checked before, and with a default if not text */
+extern PGDLLEXPORT char *pst_option_copy(const PstSinkOps *ops, const PstOption *options, const char *name);
+extern PGDLLEXPORT int pst_option_int(const PstSinkOps *ops, const PstOption *options, const char *name);
+extern PGDLLEXPORT bool pst_option_bool(const PstSinkOps *ops, const PstOption *options, const char *name);
 extern void pst_sink_init(void);	/* registers the kinds built in */
 
 /* in option.c: checks one option, throws with a hint that names the valid ones */

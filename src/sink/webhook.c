@@ -46,26 +46,12 @@ static const PstOptionDef http_options[] = {
 
 /* ----- opening and closing ----- */
 
-static char *
-option_copy(const PstSinkSettings *settings, const char *name)
-{
-	const char *value = pst_option_or_default(&pst_http_sink, settings->options, name);
-
-	return value != NULL ? pstrdup(value) : NULL;
-}
-
-static int
-option_int(const PstSinkSettings *settings, const char *name)
-{
-	return atoi(pst_option_or_default(&pst_http_sink, settings->options, name));
-}
-
 /* "whsec_" and base64, as Standard Webhooks writes secrets, or the bytes themselves. */
 static void
 read_secret(PstWebhook *hook, const PstSinkSettings *settings)
 {
 	static const char mark[] = "whsec_";
-	char	   *text = option_copy(settings, "secret");
+	char	   *text = pst_option_copy(&pst_http_sink, settings->options, "secret");
 	int			skip = sizeof(mark) - 1;
 	int			length;
 	char	   *key;
@@ -91,21 +77,8 @@ read_secret(PstWebhook *hook, const PstSinkSettings *settings)
 static void
 read_settings(PstWebhook *hook, const PstSinkSettings *settings)
 {
-	PstHttpPeer *peer = &hook->peer;
-
-	peer->url = option_copy(settings, "url");
-	peer->address = option_copy(settings, "address");
-	peer->user = option_copy(settings, "user");
-	peer->password = option_copy(settings, "password");
-	peer->token = option_copy(settings, "token");
-	peer->ca_file = option_copy(settings, "ca_file");
-	peer->cert_file = option_copy(settings, "cert_file");
-	peer->key_file = option_copy(settings, "key_file");
-	peer->tls_verify = true;
-	(void) parse_bool(pst_option_or_default(&pst_http_sink, settings->options, "tls_verify"), &peer->tls_verify);
-	peer->connect_timeout = option_int(settings, "connect_timeout");
-	peer->request_timeout = option_int(settings, "request_timeout");
-	if (!pst_http_fits_header(peer->token))
+	pst_http_read_peer(&hook->peer, &pst_http_sink, settings->options);
+	if (!pst_http_fits_header(hook->peer.token))
 		hook->open_error = "the token contains a control character";
 	read_secret(hook, settings);
 }

@@ -100,8 +100,8 @@ pst_deed_find(PstDeed *deed, const PstShipment *shipment, Oid owner)
 	memset(deed, 0, sizeof(*deed));
 	deed->shipment = shipment;
 	deed->owner = owner;
-	deed->timeout = atoi(pst_option_or_default(ops, shipment->options, "timeout"));
-	deed->lock_timeout = atoi(pst_option_or_default(ops, shipment->options, "lock_timeout"));
+	deed->timeout = pst_option_int(ops, shipment->options, "timeout");
+	deed->lock_timeout = pst_option_int(ops, shipment->options, "lock_timeout");
 	if (strcmp(pst_option_or_default(ops, shipment->options, "mode"), "notify") == 0)
 	{
 		deed->channel = pst_option_or_default(ops, shipment->options, "channel");
