@@ -65,6 +65,8 @@ extern bool pst_redis_connect(PstRedisConnection *conn);	/* one step; see stage 
 extern void pst_redis_write(PstRedisConnection *conn, const char *bytes, size_t len);
 extern bool pst_redis_pump(PstRedisConnection *conn);	/* write and read what can be */
 extern bool pst_redis_next(PstRedisConnection *conn, redisReply **reply);	/* NULL: none yet */
+/* connect if need be, then pump, then next; send is called once connected, unless it is NULL */
+extern bool pst_redis_answer(PstRedisConnection *conn, void (*send) (void *arg), void *arg, redisReply **reply);
 extern bool pst_redis_is_stale(PstRedisConnection *conn);	/* closed by the peer meanwhile? */
 extern void pst_redis_wants(const PstRedisConnection *conn, PstWants *wants);
 extern void pst_redis_fault_of_error(PstFault *fault, const char *said, size_t len);

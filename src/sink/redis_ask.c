@@ -94,8 +94,9 @@ pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last)
 }
 
 static void
-send_question(PstRedis *redis)
+send_question(void *arg)
 {
+	PstRedis   *redis = arg;
 	PstRedisAsking *asking = &redis->asking;
 	const PstRedisStream *stream = asking->stream;
 	StringInfo	out = &redis->chunks[0].bytes;
@@ -228,16 +229,7 @@ pst_redis_ask_step(PstRedis *redis)
 			asking->stream = asking->stream->next;
 		if (asking->stream == NULL || redis->fault.verdict != PST_VERDICT_NONE)
 			return end(redis);
-		if (redis->conn.stage != PST_REDIS_READY)
-		{
-			if (!pst_redis_connect(&redis->conn))
-				break;
-			if (redis->conn.stage != PST_REDIS_READY)
-				return PST_SINK_BUSY;
-		}
-		if (!asking->sent)
-			send_question(redis);
-		if (!pst_redis_pump(&redis->conn) || !pst_redis_next(&redis->conn, &reply))
+		if (!pst_redis_answer(&redis->conn, asking->sent ? NULL : send_question, redis, &reply))
 			break;
 		if (reply == NULL)
 			return PST_SINK_BUSY;

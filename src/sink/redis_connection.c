@@ -406,3 +406,19 @@ pst_redis_wants(const PstRedisConnection *conn, PstWants *wants)
 	wants->timeout_ms = (int) Max(conn->deadline - pst_net_now(), 0);
 	pst_stream_wants(&conn->stream, conn->out_done < conn->out_len, wants);
 }
+
+bool
+pst_redis_answer(PstRedisConnection *conn, void (*send) (void *arg), void *arg, redisReply **reply)
+{
+	*reply = NULL;
+	if (conn->stage != PST_REDIS_READY)
+	{
+		if (!pst_redis_connect(conn))
+			return false;
+		if (conn->stage != PST_REDIS_READY)
+			return true;
+	}
+	if (send)
+		send(arg);
+	return pst_redis_pump(conn) && pst_redis_next(conn, reply);
+}

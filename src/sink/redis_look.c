@@ -54,8 +54,9 @@ pst_redis_look(PstSink *sink, const PstShipment *shipment)
 }
 
 static void
-send_questions(PstRedis *redis)
+send_questions(void *arg)
 {
+	PstRedis   *redis = arg;
 	StringInfo	out = &redis->chunks[0].bytes;
 
 	resetStringInfo(out);
@@ -131,16 +132,7 @@ pst_redis_look_step(PstRedis *redis)
 	{
 		if (redis->looking.top == NULL || redis->fault.verdict != PST_VERDICT_NONE)
 			return end(redis);
-		if (redis->conn.stage != PST_REDIS_READY)
-		{
-			if (!pst_redis_connect(&redis->conn))
-				break;
-			if (redis->conn.stage != PST_REDIS_READY)
-				return PST_SINK_BUSY;
-		}
-		if (!redis->looking.sent)
-			send_questions(redis);
-		if (!pst_redis_pump(&redis->conn) || !pst_redis_next(&redis->conn, &reply))
+		if (!pst_redis_answer(&redis->conn, redis->looking.sent ? NULL : send_questions, redis, &reply))
 			break;
 		if (reply == NULL)
 			return PST_SINK_BUSY;

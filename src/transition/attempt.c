@@ -5,6 +5,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/trigger.h"
+#include "nodes/makefuncs.h"
 #include "transition/attempt.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -59,4 +61,14 @@ pst_attempt(PstWork work, void *arg, bool keep)
 	if (error && is_not_ours(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
+}
+
+void
+pst_constraints_immediate(void)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	statement->constraints = NIL;
+	statement->deferred = false;
+	AfterTriggerSetState(statement);
 }

@@ -21,4 +21,10 @@ extern ErrorData *pst_attempt(PstWork work, void *arg, bool keep);
 /* The same for whoever answers for all errors: none is thrown again. */
 extern ErrorData *pst_attempt_any(PstWork work, void *arg, bool keep);
 
+/*
+ * SET CONSTRAINTS ALL IMMEDIATE, so that nothing of whoever's code runs next is
+ * left for the commit.
+ */
+extern void pst_constraints_immediate(void);
+
 #endif							/* PST_ATTEMPT_H */

@@ -104,27 +104,19 @@ open_instance(FunctionCallInfo fcinfo, const char *key, int args, PstMove *move,
 }
 
 static void
-put_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = text == NULL;
-	if (text)
-		values[column] = CStringGetTextDatum(text);
-}
-
-static void
 put_verdict(ReturnSetInfo *rsinfo, const Verdict *verdict)
 {
 	const PstTransition *transition = verdict->edge->transition;
 	Datum		values[7] = {0};
 	bool		nulls[7] = {false};
 
-	put_text(values, nulls, 0, transition->event);
-	put_text(values, nulls, 1, pst_transition_kind_name(transition->kind));
-	put_text(values, nulls, 2, pst_machine_state_name(verdict->move->fsm->machine, transition->to));
-	put_text(values, nulls, 3, transition->guard.text);
-	put_text(values, nulls, 4, transition->action.text);
+	pst_put_text(values, nulls, 0, transition->event);
+	pst_put_text(values, nulls, 1, pst_transition_kind_name(transition->kind));
+	pst_put_text(values, nulls, 2, pst_machine_state_name(verdict->move->fsm->machine, transition->to));
+	pst_put_text(values, nulls, 3, transition->guard.text);
+	pst_put_text(values, nulls, 4, transition->action.text);
 	values[5] = BoolGetDatum(verdict->holds);
-	put_text(values, nulls, 6, verdict->reason);
+	pst_put_text(values, nulls, 6, verdict->reason);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

@@ -52,8 +52,8 @@ status_name(PstStatus status)
 	return names[status];
 }
 
-static void
-set_text(Datum *values, bool *nulls, int column, const char *text)
+void
+pst_put_text(Datum *values, bool *nulls, int column, const char *text)
 {
 	nulls[column] = text == NULL;
 	if (text)
@@ -68,10 +68,10 @@ pst_outcome_datum(const PstOutcome *outcome, TupleDesc desc)
 
 	values[0] = Int64GetDatum(outcome->event_id);
 	nulls[0] = outcome->event_id == 0;
-	set_text(values, nulls, 1, status_name(outcome->status));
-	set_text(values, nulls, 2, outcome->event);
-	set_text(values, nulls, 3, outcome->from_state);
-	set_text(values, nulls, 4, outcome->to_state);
-	set_text(values, nulls, 5, outcome->reason);
+	pst_put_text(values, nulls, 1, status_name(outcome->status));
+	pst_put_text(values, nulls, 2, outcome->event);
+	pst_put_text(values, nulls, 3, outcome->from_state);
+	pst_put_text(values, nulls, 4, outcome->to_state);
+	pst_put_text(values, nulls, 5, outcome->reason);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

@@ -57,4 +57,7 @@ typedef struct PstOutcome
 /* As a composite persistomata.outcome, with the row type that the call expects. */
 extern Datum pst_outcome_datum(const PstOutcome *outcome, TupleDesc desc);
 
+/* A column, from 0, of a row that a call returns; NULL stays NULL. */
+extern void pst_put_text(Datum *values, bool *nulls, int column, const char *text);
+
 #endif							/* PST_OUTCOME_H */

@@ -20,13 +20,11 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "config/config.h"
 #include "event/append.h"
 #include "event/log.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "transition/attempt.h"
 #include "transition/fire.h"
 #include "transition/timer.h"
@@ -244,16 +242,6 @@ settle_busy(const DueTimer *timer, const char *error)
 
 /* ---- the owner's part ---- */
 
-static void
-set_constraints_immediate(void)
-{
-	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
-
-	statement->constraints = NIL;
-	statement->deferred = false;
-	AfterTriggerSetState(statement);
-}
-
 static Oid
 table_owner(Oid relid)
 {
@@ -326,7 +314,7 @@ fire_due(TimerShot *shot, Relation rel)
 	firing->keeps_row = true;
 	pst_fire(firing);
 	/* an action may have deferred them again */
-	set_constraints_immediate();
+	pst_constraints_immediate();
 }
 
 static void
@@ -347,7 +335,7 @@ payload_part(TimerShot *shot)
 {
 	set_local("search_path", shot->firing.row_fsm->search_path);
 	shot->payload = pst_row_payload(shot->firing.row_fsm, shot->firing.row);
-	set_constraints_immediate();
+	pst_constraints_immediate();
 }
 
 static void
@@ -494,7 +482,7 @@ run_timer(const DueTimer *timer)
 	if (!begin_transaction())
 		return TIMER_LOCKED;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	set_constraints_immediate();
+	pst_constraints_immediate();
 	/* what a crash undoes, it undoes together with the timer's end: it fires again */
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);

@@ -60,25 +60,17 @@ typedef struct Upgrade
 /* ---- what does not fit ---- */
 
 static void
-put_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = text == NULL;
-	if (text)
-		values[column] = CStringGetTextDatum(text);
-}
-
-static void
 tell(Upgrade *u, const char *problem, const char *state, const char *event, int64 instances, const char *detail)
 {
 	Datum		values[5] = {0};
 	bool		nulls[5] = {false};
 
-	put_text(values, nulls, 0, problem);
-	put_text(values, nulls, 1, state);
-	put_text(values, nulls, 2, event);
+	pst_put_text(values, nulls, 0, problem);
+	pst_put_text(values, nulls, 1, state);
+	pst_put_text(values, nulls, 2, event);
 	values[3] = Int64GetDatum(instances);
 	nulls[3] = instances < 0;
-	put_text(values, nulls, 4, detail);
+	pst_put_text(values, nulls, 4, detail);
 	tuplestore_putvalues(u->rsinfo->setResult, u->rsinfo->setDesc, values, nulls);
 }
 

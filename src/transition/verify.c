@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "transition/history.h"
 #include "transition/instance.h"
+#include "transition/outcome.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
@@ -101,26 +102,18 @@ create_instances(Verifier *v)
 }
 
 static void
-put_text(Datum *values, bool *nulls, int column, const char *text)
-{
-	nulls[column] = text == NULL;
-	if (text)
-		values[column] = CStringGetTextDatum(text);
-}
-
-static void
 report(Verifier *v, const char *key, const char *finding, int64 event_id,
 	   const char *expected, const char *found)
 {
 	Datum		values[5] = {0};
 	bool		nulls[5] = {false};
 
-	put_text(values, nulls, 0, key);
-	put_text(values, nulls, 1, finding);
+	pst_put_text(values, nulls, 0, key);
+	pst_put_text(values, nulls, 1, finding);
 	values[2] = Int64GetDatum(event_id);
 	nulls[2] = event_id == 0;
-	put_text(values, nulls, 3, expected);
-	put_text(values, nulls, 4, found);
+	pst_put_text(values, nulls, 3, expected);
+	pst_put_text(values, nulls, 4, found);
 	tuplestore_putvalues(v->rsinfo->setResult, v->rsinfo->setDesc, values, nulls);
 }
 

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "commands/trigger.h"
 #include "config/config.h"
 #include "event/append.h"
 #include "executor/spi.h"
@@ -270,16 +269,6 @@ find(Run *run, const PstParcel *parcel)
 	return false;
 }
 
-static void
-set_constraints_immediate(void)
-{
-	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
-
-	statement->constraints = NIL;
-	statement->deferred = false;
-	AfterTriggerSetState(statement);
-}
-
 /* What is done becomes the route's place in the log; in SPI. */
 static void
 write_down(Run *run, PstParcel *parcel)
@@ -360,7 +349,7 @@ pst_embedded_run(PstSinkWorker *worker, PstParcel *parcel)
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
 	pst_work_begin("calling for a route");
-	set_constraints_immediate();
+	pst_constraints_immediate();
 	if (find(&run, parcel))
 		try_all(&run);
 	if (run.done > 0)

@@ -197,9 +197,7 @@ pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run)
 {
 	int			kept = 0;
 
-	pst_work_begin("settling dead letters");
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_work_begin_sql("settling dead letters");
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
 		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
@@ -217,9 +215,7 @@ pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run)
 			pst_query_write(&refused_query, args, NULL);
 		}
 	}
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
+	pst_work_end_sql();
 	parcel->batch.nevents = parcel->shipment.nevents = kept;
 }
 
@@ -249,13 +245,9 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 	PstSink    *sink = outlet->connection->sink;
 	int			remaining = 0;
 
-	pst_work_begin("settling dead letters");
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_work_begin_sql("settling dead letters");
 	pst_letters_write(sink, parcel);
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
+	pst_work_end_sql();
 
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{

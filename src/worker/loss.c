@@ -74,22 +74,6 @@ static PstQuery hold_query = {
 	4, {INT4OID, TEXTOID, INT8OID, TEXTOID}, NULL
 };
 
-static void
-begin_work(const char *doing)
-{
-	pst_work_begin(doing);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-end_work(void)
-{
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
-}
-
 int
 pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel)
 {
@@ -125,7 +109,7 @@ find_bounds(const PstOutlet *outlet, Loss *loss)
 	Datum		value;
 	bool		isnull;
 
-	begin_work("looking for what a sink should hold");
+	pst_work_begin_sql("looking for what a sink should hold");
 	pst_query_read(&first_query, args);
 	value = pst_result(0, 1, &isnull);
 	loss->oldest = outlet->acked_position;
@@ -138,7 +122,7 @@ find_bounds(const PstOutlet *outlet, Loss *loss)
 	}
 	if (cursor->replay_to > 0)
 		loss->own_from = cursor->resume_position;
-	end_work();
+	pst_work_end_sql();
 }
 
 static void
@@ -178,12 +162,12 @@ was_refused(const PstOutlet *outlet, const PstEvent *event)
 	Datum		args[3];
 	bool		refused;
 
-	begin_work("looking for a dead letter");
+	pst_work_begin_sql("looking for a dead letter");
 	args[0] = Int32GetDatum(outlet->route->id);
 	args[1] = Int64GetDatum(event->position);
 	args[2] = CStringGetTextDatum(event->name);
 	refused = pst_query_read(&refused_query, args) > 0;
-	end_work();
+	pst_work_end_sql();
 	return refused;
 }
 
@@ -253,13 +237,13 @@ hold(PstSinkWorker *worker, PstOutlet *outlet, const char *kind, const char *rea
 
 	drop_parcels(worker, outlet);
 	pst_acknowledge(worker);
-	begin_work("holding a route");
+	pst_work_begin_sql("holding a route");
 	args[0] = Int32GetDatum(outlet->route->id);
 	args[1] = CStringGetTextDatum(kind);
 	args[2] = Int64GetDatum(outlet->cursor.next_position - 1);
 	args[3] = CStringGetTextDatum(reason);
 	pst_query_write(&hold_query, args, NULL);
-	end_work();
+	pst_work_end_sql();
 	outlet->route->held = kind[0];
 	pst_stat_fault(outlet->stat, kind[0] == 'f' ? PST_ROUTE_FENCED : PST_ROUTE_MISCONFIGURED, reason, 0);
 	ereport(WARNING,
@@ -278,9 +262,9 @@ resend(PstSinkWorker *worker, PstOutlet *outlet, const Loss *loss)
 	drop_parcels(worker, outlet);
 	pst_acknowledge(worker);
 	outlet->resent_to = last;
-	begin_work("going back");
+	pst_work_begin_sql("going back");
 	from = pst_route_go_back(outlet->route->id, Max(loss->top + 1, loss->oldest));
-	end_work();
+	pst_work_end_sql();
 	told = psprintf("the sink lost what it had acknowledged: positions " INT64_FORMAT " to " INT64_FORMAT
 					" (" INT64_FORMAT ") are sent again", from, last, last - from + 1);
 	pst_stat_fault(outlet->stat, PST_ROUTE_RETRYING, told, 0);

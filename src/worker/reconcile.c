@@ -175,22 +175,6 @@ pst_reconcile(PG_FUNCTION_ARGS)
 
 /* ---- in the worker: beginning and ending ---- */
 
-static void
-begin_work(const char *doing)
-{
-	pst_work_begin(doing);
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-end_work(void)
-{
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
-}
-
 void
 pst_audit_drop(PstSinkWorker *worker)
 {
@@ -216,9 +200,9 @@ write_end(PstSinkWorker *worker, const char *error)
 static void
 finish(PstSinkWorker *worker, const char *error)
 {
-	begin_work("ending a reconciliation");
+	pst_work_begin_sql("ending a reconciliation");
 	write_end(worker, error);
-	end_work();
+	pst_work_end_sql();
 	pst_audit_drop(worker);
 }
 
@@ -283,7 +267,7 @@ find_audit(PstSinkWorker *worker)
 {
 	ListCell   *cell;
 
-	begin_work("looking for reconciliations");
+	pst_work_begin_sql("looking for reconciliations");
 	foreach(cell, worker->outlets)
 	{
 		PstOutlet  *outlet = lfirst(cell);
@@ -306,7 +290,7 @@ find_audit(PstSinkWorker *worker)
 	}
 	else if (worker->audit == NULL)
 		worker->audits_due = false;
-	end_work();
+	pst_work_end_sql();
 }
 
 /* ---- a range ---- */
@@ -400,7 +384,7 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 		found += Max(holding->counts[i], 0);
 		unknown += holding->counts[i] == PST_HOLDING_UNKNOWN || (left_out && holding->counts[i] == 0);
 	}
-	begin_work("writing what a sink holds");
+	pst_work_begin_sql("writing what a sink holds");
 	strays = take_strays(audit, holding);
 	found -= holding->nstrays - list_length(strays);
 	args[0] = Int64GetDatum(audit->run);
@@ -413,7 +397,7 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	args[7] = names_of(shipment, holding, 2, INT_MAX, strays);
 	args[8] = Int32GetDatum(audit->outlet->route->id);
 	pst_query_write(&range_query, args, NULL);
-	end_work();
+	pst_work_end_sql();
 	audit->refilled += holding->refilled;
 }
 

@@ -98,14 +98,10 @@ static void
 look_for_prepared(PstWorker *place)
 {
 	pg_atomic_exchange_u32(&place->prepared, 0);
-	pst_work_begin("looking for prepared transactions");
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_work_begin_sql("looking for prepared transactions");
 	if (pst_query_read(&prepared_query, NULL) > 0)
 		pg_atomic_exchange_u32(&place->prepared, 1);
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
+	pst_work_end_sql();
 }
 
 /* Cut as often as the linger allows; returns ms until it may be done, or -1. */
@@ -277,9 +273,7 @@ settle_on_sinks(Scheduler *scheduler)
 	scheduler->place->sink_ended = false;
 	scheduler->routes_seen = version;
 
-	pst_work_begin("reading routes");
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_work_begin_sql("reading routes");
 	routes = pst_route_list(NULL, CurrentMemoryContext);
 	foreach(cell, routes)
 		ids = lappend_int(ids, ((PstRoute *) lfirst(cell))->id);
@@ -297,9 +291,7 @@ settle_on_sinks(Scheduler *scheduler)
 		}
 	}
 	LWLockRelease(&shared->lock);
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
+	pst_work_end_sql();
 }
 
 /* Start the sink workers that are due; returns ms until the next may be, or -1. */

@@ -57,15 +57,11 @@ read_log_id(PstSinkWorker *worker)
 {
 	PstHome		home;
 
-	pst_work_begin("starting");
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	pst_work_begin_sql("starting");
 	pst_home_read(&home);
 	if (home.ours)
 		pst_nonce_draw(worker);
-	PopActiveSnapshot();
-	SPI_finish();
-	pst_work_end();
+	pst_work_end_sql();
 	if (!home.ours)
 		pst_worker_quit();
 	strlcpy(worker->log_id, home.log_id, sizeof(worker->log_id));

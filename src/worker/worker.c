@@ -12,6 +12,7 @@
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "event/log.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -24,6 +25,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "worker/worker.h"
 
@@ -183,6 +185,22 @@ pst_work_end(void)
 	LockReleaseSession(USER_LOCKMETHOD);
 	MemoryContextSwitchTo(outside);
 	pgstat_report_stat(false);
+}
+
+void
+pst_work_begin_sql(const char *doing)
+{
+	pst_work_begin(doing);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+pst_work_end_sql(void)
+{
+	PopActiveSnapshot();
+	SPI_finish();
+	pst_work_end();
 }
 
 void

@@ -31,6 +31,11 @@ extern void pst_worker_be_alone(const char *name);
 /* A transaction of a worker; begin ends the process if the extension is gone. */
 extern void pst_work_begin(const char *doing);
 extern void pst_work_end(void);
+
+/* The same, in SPI and with a snapshot. */
+extern void pst_work_begin_sql(const char *doing);
+extern void pst_work_end_sql(void);
+
 extern void pst_work_idle(const char *why);
 
 /* The end of this process, without complaint and for good. */
