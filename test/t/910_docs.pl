@@ -9,7 +9,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $page = "$ENV{PST_TEST_DIR}/../doc/tutorial.md";
-plan skip_all => 'the documents are not here' if !-f $page;
 
 # The page's statements, each with what it is said to print, in two halves: what
 # follows "A moment later" is for when the workers have been there.
@@ -23,6 +22,7 @@ for (my $i = 0; $i + 2 < @pieces; $i += 2)
 	$halves[-1][-1]{prints} = $text if $kind eq '' && @pieces > $i + 2 && @{ $halves[-1] } && ($i / 2) % 2 == 0;
 }
 is(scalar @halves, 2, 'the page has two halves');
+cmp_ok(scalar(grep { length($_->{prints} // '') } map { @$_ } @halves), '>=', 12, 'and most of it says what it prints');
 
 my $node = new_node('docs');
 sub plain
