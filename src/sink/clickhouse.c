@@ -26,7 +26,7 @@ static const PstOptionDef clickhouse_options[] = {
 	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"cert_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"key_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"compression", PST_OPTION_SERVER, PST_OPTION_ENUM, "none", 0, 0, "none|gzip"},
+	{"compression", PST_OPTION_SERVER, PST_OPTION_ENUM, "none", 0, 0, "none|gzip|zstd"},
 	{"max_rows", PST_OPTION_SERVER, PST_OPTION_INT, "50000", 1, 1000000, NULL},
 	{"max_bytes", PST_OPTION_SERVER, PST_OPTION_INT, "6291456", 1024, 268435456, NULL},
 	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
@@ -84,7 +84,9 @@ read_settings(PstChSink *sink, const PstSinkSettings *settings)
 
 	pst_http_read_peer(&sink->peer, &pst_clickhouse_sink, options);
 	sink->database = pst_option_copy(&pst_clickhouse_sink, options, "database");
-	sink->compress = strcmp(pst_option_or_default(&pst_clickhouse_sink, options, "compression"), "gzip") == 0;
+	sink->packing = pst_option_copy(&pst_clickhouse_sink, options, "compression");
+	if (strcmp(sink->packing, "none") == 0)
+		sink->packing = NULL;
 	sink->open_error = find_open_error(&sink->peer);
 }
 

@@ -45,16 +45,16 @@ typedef struct PstChAnswer
 extern PstHttp *pst_ch_http_create(void);
 
 /*
- * Begin a request: POST body (borrowed until its end, gzip'd if gzipped) to the
- * peer's url with the given query string.  At most max_answer bytes of the
+ * Begin a request: POST body (borrowed until its end, in this Content-Encoding,
+ * NULL: none) to the peer's url with the given query string.  At most max_answer bytes of the
  * answer are kept.  False, with a reason in errbuf, if it cannot even begin.
  */
 extern bool pst_ch_http_begin(PstHttp *http, const PstHttpPeer *peer,
-							  const char *query, const StringInfo body, bool gzipped,
+							  const char *query, const StringInfo body, const char *encoding,
 							  size_t max_answer, char *errbuf, size_t errlen);
 
-/* Pack bytes with gzip, in place of what `to` held; false if there is no memory. */
-extern bool pst_ch_gzip(StringInfo to, const StringInfo from);
+/* Pack bytes with "gzip" or "zstd", in place of what `to` held; false if there is no memory. */
+extern bool pst_ch_pack(StringInfo to, const StringInfo from, const char *encoding);
 
 /* One step without waiting; true when *answer is there. */
 extern bool pst_ch_http_step(PstHttp *http, PstChAnswer *answer);
@@ -99,6 +99,7 @@ typedef int PstChVersion;
 #define pst_ch_has_datetime64(version) ((version) >= 2004)
 #define pst_ch_has_tokens(version) ((version) >= 2202)	/* deduplication tokens, asynchronous inserts */
 #define pst_ch_has_json(version) ((version) >= 2503)
+#define pst_ch_has_zstd(version) ((version) >= 2202)	/* of requests */
 
 /* How a table is made; SQL, or NULL for what is usual. */
 typedef struct PstChDdl
@@ -279,7 +280,7 @@ typedef struct PstChSink
 	StringInfoData query;
 	StringInfoData body;
 	StringInfoData packed;		/* the body, compressed */
-	bool		compress;
+	const char *packing;		/* "gzip" or "zstd"; NULL: none */
 
 	/* the shipment under way */
 	const PstShipment *shipment;

@@ -15,11 +15,11 @@ static void
 begin(PstChSink *sink, PstChStep step, StringInfo body, size_t max_answer)
 {
 	char		errbuf[sizeof(sink->fault.what)];
-	bool		gzipped = body == &sink->packed;
+	const char *encoding = body == &sink->packed ? sink->packing : NULL;
 
 	pst_ch_http_param(&sink->query, "database", sink->database);
 	if (pst_ch_http_begin(sink->http, &sink->peer, sink->query.data,
-						  body, gzipped, max_answer, errbuf, sizeof(errbuf)))
+						  body, encoding, max_answer, errbuf, sizeof(errbuf)))
 		sink->step = step;
 	else
 		pst_ch_fail(sink, PST_RETRY, errbuf);
@@ -191,7 +191,7 @@ pst_ch_begin_insert(PstChSink *sink)
 
 	if (!write_block(sink))
 		return;
-	if (sink->compress && !pst_ch_gzip(&sink->packed, &sink->body))
+	if (sink->packing && !pst_ch_pack(&sink->packed, &sink->body, sink->packing))
 	{
 		pst_ch_fail(sink, PST_RETRY, "the events could not be compressed");
 		return;
@@ -204,5 +204,5 @@ pst_ch_begin_insert(PstChSink *sink)
 	pst_ch_piece_name(&name, sink, piece);
 	add_insert_settings(sink, name.data);
 	pfree(name.data);
-	begin(sink, PST_CH_INSERT, sink->compress ? &sink->packed : &sink->body, SHORT_ANSWER);
+	begin(sink, PST_CH_INSERT, sink->packing ? &sink->packed : &sink->body, SHORT_ANSWER);
 }

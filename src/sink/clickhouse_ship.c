@@ -183,7 +183,19 @@ next(PstChSink *sink)
 static void
 after_version(PstChSink *sink, const PstChAnswer *answer)
 {
+	char		what[sizeof(sink->fault.what)];
+
 	sink->version = pst_ch_parse_version(answer->text);
+	if (sink->version != PST_CH_UNKNOWN && sink->packing != NULL &&
+		strcmp(sink->packing, "zstd") == 0 && !pst_ch_has_zstd(sink->version))
+	{
+		snprintf(what, sizeof(what), "the server is ClickHouse %d.%d, and compression 'zstd' wants 22.2 or newer",
+				 sink->version / 100, sink->version % 100);
+		/* it may be another one the next time */
+		sink->version = PST_CH_UNKNOWN;
+		pst_ch_fail(sink, PST_MISCONFIGURED, what);
+		return;
+	}
 	if (sink->version != PST_CH_UNKNOWN)
 	{
 		next(sink);
