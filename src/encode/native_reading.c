@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "encode/native.h"
+#include "utils/builtins.h"
 
 bool
 pst_native_is_exact(const PstNativeColumn *column)
@@ -46,6 +47,8 @@ static bool
 append_value(StringInfo out, const PstNativeColumn *column, const PstEvent *event, const char *text)
 {
 	char		bytes[16];
+	char		digits[24];
+	int			length;
 
 	switch (column->form)
 	{
@@ -77,9 +80,10 @@ append_value(StringInfo out, const PstNativeColumn *column, const PstEvent *even
 	if (!pst_native_value(column, event, bytes))
 		return false;
 	if (column->is_signed || column->form == PST_NATIVE_TICKS)
-		appendStringInfo(out, INT64_FORMAT, number_at(bytes, column->width, true));
+		length = pg_lltoa(number_at(bytes, column->width, true), digits);
 	else
-		appendStringInfo(out, UINT64_FORMAT, (uint64) number_at(bytes, column->width, false));
+		length = pg_ulltoa_n((uint64) number_at(bytes, column->width, false), digits);
+	appendBinaryStringInfo(out, digits, length);
 	return true;
 }
 

@@ -123,6 +123,7 @@ typedef struct PstChTable
 	bool		asked;			/* by a sequence of questions about what it holds, */
 	bool		seen;			/* which read its columns, */
 	bool		altered;		/* and found rows in it that are not as we wrote them */
+	bool		plain;			/* its engine knows no PREWHERE */
 	uint32		same_types;		/* columns that the table of latest states has likewise: see pst_ch_own_column */
 	PstChDdl	ddl;			/* … and in this way */
 	MemoryContext looked;		/* of what the columns need; reset when looked up */

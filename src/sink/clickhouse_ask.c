@@ -444,8 +444,14 @@ pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault)
 	bool		of_latest = sink->step == PST_CH_ASK_LATEST || sink->step == PST_CH_REFILL ||
 		sink->step == PST_CH_ASK_STATES || sink->step == PST_CH_RESTORE;
 
+	/* ILLEGAL_PREWHERE */
+	if (of_events && fault->code == 182 && !sink->groups[sink->group].table->plain)
+	{
+		sink->groups[sink->group].table->plain = true;
+		next(sink);
+	}
 	/* a table that is not there holds nothing */
-	if (of_events && class == PST_CH_TABLE)
+	else if (of_events && class == PST_CH_TABLE)
 	{
 		sink->group++;
 		next(sink);

@@ -14,6 +14,7 @@
 
 #include "sink/clickhouse.h"
 #include "sink/siphash.h"
+#include "utils/builtins.h"
 
 bool
 pst_ch_is_compared(const PstNativeColumn *column)
@@ -102,7 +103,9 @@ pst_ch_row_hash(const PstChTable *table, const PstEvent *event, StringInfo scrat
 
 	for (int i = 0; i < table->ncolumns; i++)
 		if (pst_ch_is_compared(&table->columns[i]))
-			length += snprintf(hashes + length, sizeof(hashes) - length, UINT64_FORMAT ",",
-							   pst_ch_column_hash(&table->columns[i], event, scratch));
+		{
+			length += pg_ulltoa_n(pst_ch_column_hash(&table->columns[i], event, scratch), hashes + length);
+			hashes[length++] = ',';
+		}
 	return pst_siphash(hashes, length);
 }

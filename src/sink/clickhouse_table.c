@@ -352,7 +352,8 @@ append_hashes(StringInfo sql, const PstChTable *table, bool only_names)
 
 /*
  * What the table holds of this log in a run of positions.  A repeat shows in the
- * number, an exchange or another content in the sum.
+ * number, an exchange or another content in the sum.  Tables are seldom sorted by
+ * position: so that is read first, and the rest only where it fits.
  */
 void
 pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
@@ -372,8 +373,9 @@ pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 		appendStringInfoString(sql, ") FROM ");
 	}
 	pst_ch_quote_name(sql, table->name);
-	appendStringInfo(sql, " WHERE position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
-					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
+	appendStringInfo(sql, " %s position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
+					 " %s startsWith(toString(name), ", table->plain ? "WHERE" : "PREWHERE",
+					 (uint64) from, (uint64) to, table->plain ? "AND" : "WHERE");
 	pst_ch_quote_text(sql, prefix);
 	appendStringInfoChar(sql, ')');
 	if (names)

@@ -45,13 +45,15 @@ $node->safe_psql('postgres', q{
 	SELECT persistomata.create_route('e', 'redis', format => 'only_key', options => '{"stream": "encoded"}');
 	SELECT persistomata.create_route('ce', 'redis', format => 'cloudevents', options => '{"stream": "envelopes", "maxlen": "100000"}');
 	SELECT persistomata.create_route('c_own', 'clickhouse', options => '{"table": "own", "latest": ""}');
+	SELECT persistomata.create_route('log', 'clickhouse', options => '{"table": "log", "latest": "", "engine": "Log"}');
+	SELECT persistomata.create_route('memory', 'chdb', options => '{"table": "memory", "latest": "", "engine": "Memory"}');
 	SELECT persistomata.create_route('d_own', 'chdb', options => '{"table": "own", "latest": ""}');
 	SET persistomata.headers = '{"tenant": "äöü \"1\""}';
 	INSERT INTO coffee SELECT md5(g::text)::uuid, NULL, CASE WHEN g % 3 > 0 THEN 'ä "' || g || '"' END FROM generate_series(1, 200) g;
 	UPDATE coffee SET state = 'brewing' WHERE note IS NULL});
 $node->safe_psql('postgres', "SELECT persistomata.create_route('$_', 'chdb', start => 'earliest', options => '{\"table\": \"$_\", \"latest\": \"\"}')")
   for sort keys %time;
-my @routes = (qw(c d r e ce c_own d_own), sort keys %time);
+my @routes = (qw(c d r e ce log memory c_own d_own), sort keys %time);
 ok(wait_for_drain($node, 'postgres', $_), "$_ has drained") for @routes;
 
 sub reconcile
