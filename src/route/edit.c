@@ -250,7 +250,7 @@ set_conditions(NewSettings *settings, const char *filter, const char *throttle)
 	if (throttle)
 		set_text(settings, SET_THROTTLE, *throttle ? throttle : NULL);
 	if (filter && *filter)
-		pst_filter_check(filter);
+		filter = pst_filter_check(filter);
 	if (filter)
 		set_text(settings, SET_FILTER, *filter ? filter : NULL);
 	/* the path goes with the filter; without one it is the encoder's */
