@@ -47,13 +47,14 @@ $node->safe_psql('postgres', q{
 	SELECT persistomata.create_route('c_own', 'clickhouse', options => '{"table": "own", "latest": ""}');
 	SELECT persistomata.create_route('log', 'clickhouse', options => '{"table": "log", "latest": "", "engine": "Log"}');
 	SELECT persistomata.create_route('memory', 'chdb', options => '{"table": "memory", "latest": "", "engine": "Memory"}');
+	SELECT persistomata.create_route('j', 'chdb', options => '{"table": "jsons", "json": "on"}');
 	SELECT persistomata.create_route('d_own', 'chdb', options => '{"table": "own", "latest": ""}');
 	SET persistomata.headers = '{"tenant": "äöü \"1\""}';
 	INSERT INTO coffee SELECT md5(g::text)::uuid, NULL, CASE WHEN g % 3 > 0 THEN 'ä "' || g || '"' END FROM generate_series(1, 200) g;
 	UPDATE coffee SET state = 'brewing' WHERE note IS NULL});
 $node->safe_psql('postgres', "SELECT persistomata.create_route('$_', 'chdb', start => 'earliest', options => '{\"table\": \"$_\", \"latest\": \"\"}')")
   for sort keys %time;
-my @routes = (qw(c d r e ce log memory c_own d_own), sort keys %time);
+my @routes = (qw(c d j r e ce log memory c_own d_own), sort keys %time);
 ok(wait_for_drain($node, 'postgres', $_), "$_ has drained") for @routes;
 
 sub reconcile
@@ -148,6 +149,12 @@ for my $kind (qw(clickhouse chdb))
 	is($latest->($key) . $latest->($other), 'brewingready', "$kind: to what they say");
 	is(reconcile($route, ', 100'), 'done|' . ($n - 99) . '|' . ($n - 99) . '|0|0|0|0', "$kind: once");
 }
+
+my $key = $node->safe_psql('postgres', "SELECT md5('151')::uuid");
+alter($ch{chdb}, 'jsons_latest', 'payload = \'{"a": 5}\'', "key = '$key'");
+is(reconcile('j'), "done|$n|$n|0|0|0|1", 'a payload of type JSON, too');
+is($ch{chdb}->value("SELECT toString(payload.note) FROM jsons_latest FINAL WHERE key = '$key'"), 'ä "151"', 'is mended');
+is(reconcile('j'), "done|$n|$n|0|0|0|0", 'once');
 
 # ---- Redis: an entry of the same id with another content ----
 
