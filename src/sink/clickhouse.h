@@ -9,6 +9,7 @@
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
  *	clickhouse_create.c	the tables that we make
+ *	clickhouse_mark.c	the nonces of workers, in a table of ours
  *	clickhouse_call.c	one request at a time, over http.c
  *	clickhouse_error.c	what a server's exception means for us
  *
@@ -184,7 +185,10 @@ typedef enum PstChStep
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
 	PST_CH_REFILL,				/* mend them */
-	PST_CH_ASK_TOP				/* where does the table end? */
+	PST_CH_ASK_TOP,				/* where does the table end? */
+	PST_CH_MARK_ASK,			/* whose is the newest nonce; see clickhouse_mark.c */
+	PST_CH_MARK_CREATE,			/* the table of nonces */
+	PST_CH_MARK_LEAVE			/* ours there */
 } PstChStep;
 
 typedef enum PstChDoubt
@@ -280,6 +284,12 @@ typedef struct PstChSink
 	int			era;			/* rises when the server or a table may be another than before */
 	int64		spoken_at;		/* the last shipment, monotonic ms */
 	PstHolding	holding;
+
+	/* whose it is */
+	bool		marking;
+	bool		leaving;		/* our nonce is to be written yet */
+	bool		mark_made;		/* their table was made now */
+	char		marked[64];		/* the newest; empty: none */
 } PstChSink;
 
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
@@ -302,11 +312,20 @@ extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
 /* likewise when it failed */
 extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);
 
+/* ----- clickhouse_mark.c ----- */
+
+extern void pst_ch_mark(PstSink *base, const PstShipment *shipment, bool leave);
+extern const char *pst_ch_marked(const PstSink *base);
+extern void pst_ch_mark_answered(PstChSink *sink, const PstChAnswer *answer);
+extern void pst_ch_mark_failed(PstChSink *sink, PstChClass class, PstFault *fault);
+
 /* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
 
 extern void pst_ch_begin_version(PstChSink *sink);
 /* sink->sql, whose answer may be so long */
 extern void pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer);
+/* likewise, a small insert that is there when it is answered */
+extern void pst_ch_begin_write(PstChSink *sink, PstChStep step);
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);

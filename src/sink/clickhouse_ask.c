@@ -116,6 +116,7 @@ begin(PstChSink *sink, const PstShipment *shipment, bool last)
 	sink->nrefusals = 0;
 	memset(&sink->fault, 0, sizeof(sink->fault));
 	sink->asking = true;
+	sink->marking = false;
 	sink->asking_last = last;
 	sink->tops = NULL;
 	pst_ch_group(sink);

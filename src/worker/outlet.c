@@ -156,6 +156,7 @@ tell_held(PstSinkWorker *worker, PstOutlet *outlet, const PstRoute *route)
 	outlet->route->accepted_position = route->accepted_position;
 	outlet->route->held = route->held;
 	outlet->era = -1;
+	outlet->marked_at = 0;
 	if (route->held)
 		pst_stat_fault(outlet->stat, route->held == 'f' ? PST_ROUTE_FENCED : PST_ROUTE_MISCONFIGURED, route->held_reason, 0);
 }

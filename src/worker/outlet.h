@@ -55,6 +55,12 @@ typedef struct PstOutlet
 	int64		resent_to;		/* going back, up to here the sink may hold events yet; 0: no */
 	bool		code_works;		/* the route's code has passed an event, under these settings */
 
+	/* see fence.c */
+	char		mark[48];		/* of log and route */
+	TimestampTz marked_at;		/* the sink was asked who delivers; 0: it is to be asked */
+	bool		unmarked;		/* it can keep no nonce, */
+	bool		told_unmarked;	/* which was said */
+
 	/* misconfigured: it alone waits */
 	int			failures;
 	TimestampTz retry_at;
@@ -88,7 +94,7 @@ typedef struct PstSinkWorker
 	Oid			server_oid;		/* InvalidOid: there is none of this name */
 	const PstSinkOps *ops;		/* NULL: not a sink */
 	char		log_id[33];
-	char		nonce[64];		/* of this process; see loss.c */
+	char		nonce[64];		/* of this process; see fence.c */
 	List	   *outlets;
 	List	   *connections;
 	int			turn;			/* whose it is to send, among the outlets */
@@ -141,8 +147,17 @@ extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
 extern bool pst_audit_step(PstSinkWorker *worker);
 extern void pst_audit_drop(PstSinkWorker *worker);
 
-/* in loss.c */
+/* in fence.c */
 extern void pst_nonce_draw(PstSinkWorker *worker);	/* in SPI */
+/* May the parcel be sent, for all that other copies of the cluster do?  The connection is open; if not, all is done. */
+extern bool pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel);
+/* It was sent: did the sink leave a nonce? */
+extern void pst_fence_note(PstParcel *parcel);
+extern void pst_outlet_drop_parcels(PstSinkWorker *worker, PstOutlet *outlet);
+/* Its worker stops the route ("lost" or "fenced") until somebody enables it. */
+extern void pst_outlet_hold(PstSinkWorker *worker, PstOutlet *outlet, const char *kind, const char *reason);
+
+/* in loss.c */
 extern int	pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel);
 /* Was the parcel not sent because what the sink holds had to be seen first?  Then it is looked at. */
 extern bool pst_loss_look(PstSinkWorker *worker, PstParcel *parcel);

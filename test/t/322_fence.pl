@@ -1,0 +1,121 @@
+# A physical copy of the cluster beside the original, at every sink that can keep a
+# nonce: the one that began later delivers, the other is fenced until it is enabled.
+
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use PstTest;
+use Test::More;
+
+my $db = 'postgres';
+my %server = map { $_ => sink_server($_) } qw(clickhouse chdb);
+my $node = new_node('original', allows_streaming => 1, autovacuum => 'off');
+my @routes = qw(old new);
+
+$node->safe_psql($db, q{
+	CREATE EXTENSION persistomata;
+	SELECT persistomata.create_machine('lamp', $$
+	flowchart LR
+	  none -->|on!| red
+	  red -->|go| green
+	  green -->|off| dark
+	$$);
+	CREATE TABLE lamp (id int PRIMARY KEY, state text);
+	SELECT persistomata.attach('lamp', 'lamp', types => '{init}');
+});
+create_sink($node, $db, 'ch', $server{clickhouse});
+create_sink($node, $db, 'modern', $server{chdb});
+$node->safe_psql($db, q{
+	SELECT persistomata.create_route('old', 'ch');
+	SELECT persistomata.create_route('new', 'modern');
+});
+
+# What each sink holds, by route: keys in order.
+sub in_order { return join(' ', sort { $a <=> $b } @_) }
+sub of_table { return in_order(split ' ', client($server{ $_[0] })->query('SELECT key FROM lamp')) }
+my %held = (
+	old => sub { of_table('clickhouse') },
+	new => sub { of_table('chdb') },
+);
+my %nonces = (
+	old => sub { client($server{clickhouse})->value('SELECT count(), uniqExact(mark) FROM persistomata_claim FINAL') },
+);
+
+sub make
+{
+	my ($on, $from, $to) = @_;
+	$on->safe_psql($db, "INSERT INTO lamp SELECT generate_series($from, $to)");
+}
+
+sub drains
+{
+	my ($on, $what) = @_;
+	ok(wait_for_drain($on, $db, $_, 60), "$what: $_") || diag(log_tail($on, 20)) for @routes;
+}
+
+sub holds
+{
+	my ($keys, $what) = @_;
+	is($held{$_}->(), $keys, "$what: $_") for @routes;
+}
+
+sub fenced
+{
+	my ($on, $what) = @_;
+	for my $route (@routes)
+	{
+		ok(wait_for_value($on, $db, "SELECT state FROM persistomata.stat_route WHERE route = '$route'", 'fenced', 60), "$what: $route")
+		  || diag(log_tail($on, 20));
+	}
+	is($on->safe_psql($db, q{SELECT DISTINCT last_error FROM persistomata.stat_route}),
+		'another copy of this cluster delivers for this route, and began later', 'which last_error says');
+}
+
+make($node, 1, 3);
+drains($node, 'the original sends');
+
+# ---- what runs before and after a restart is the same ----
+$node->restart;
+make($node, 4, 4);
+drains($node, 'it goes on after a restart');
+$node->stop('immediate');
+$node->start;
+make($node, 5, 5);
+drains($node, 'and after a crash');
+
+# ---- a copy begins later ----
+$node->backup('base');
+my $copy = PostgreSQL::Test::Cluster->new('copy');
+$copy->init_from_backup($node, 'base');
+$copy->start;
+make($copy, 101, 102);
+drains($copy, 'a copy delivers, since it began later');
+holds('1 2 3 4 5 101 102', 'what both made is there');
+sleep 3;	# for two seconds the original relies on its last look
+make($node, 6, 7);
+fenced($node, 'the original finds that out');
+holds('1 2 3 4 5 101 102', 'and sends nothing');
+like(slurp_file($node->logfile), qr/HINT:  See that only one copy delivers; persistomata.enable_route\(\) makes this one the later/,
+	'its log says what to do');
+
+# ---- until somebody says otherwise ----
+$node->restart;
+make($node, 8, 8);
+fenced($node, 'it is fenced after a restart, too');
+make($copy, 103, 103);
+drains($copy, 'and does not hinder the copy');
+holds('1 2 3 4 5 101 102 103', 'which alone sends');
+
+# ---- the other order: the original becomes the later one ----
+$node->safe_psql($db, "SELECT persistomata.enable_route('$_')") for @routes;
+drains($node, 'enabled, the original sends what waited');
+sleep 3;
+make($copy, 104, 104);
+fenced($copy, 'and the copy is fenced');
+holds('1 2 3 4 5 6 7 8 101 102 103', 'with nothing sent');
+is($nonces{old}->(), "1\t1", 'of a route the newest nonce is kept');
+
+$copy->stop;
+$node->stop;
+done_testing();
