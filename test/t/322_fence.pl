@@ -9,9 +9,9 @@ use PstTest;
 use Test::More;
 
 my $db = 'postgres';
-my %server = map { $_ => sink_server($_) } qw(clickhouse chdb);
+my %server = map { $_ => sink_server($_) } qw(clickhouse chdb rabbitmq redis);
 my $node = new_node('original', allows_streaming => 1, autovacuum => 'off');
-my @routes = qw(old new);
+my @routes = qw(old new mq list hash pubsub);
 
 $node->safe_psql($db, q{
 	CREATE EXTENSION persistomata;
@@ -26,7 +26,18 @@ $node->safe_psql($db, q{
 });
 create_sink($node, $db, 'ch', $server{clickhouse});
 create_sink($node, $db, 'modern', $server{chdb});
+create_sink($node, $db, 'broker', $server{rabbitmq});
+create_sink($node, $db, 'redis', $server{redis});
+my $listener = client($server{redis});
+$listener->command('SUBSCRIBE', 'p');
+my $amqp = client($server{rabbitmq});
+$amqp->declare_exchange('persistomata', 'topic')->declare_queue('all');
+$amqp->bind_queue('all', 'persistomata', '#');
 $node->safe_psql($db, q{
+	SELECT persistomata.create_route('mq', 'broker');
+	SELECT persistomata.create_route('list', 'redis', options => '{"mode": "list", "key": "l"}');
+	SELECT persistomata.create_route('hash', 'redis', options => '{"mode": "hash", "key": "h:{key}"}');
+	SELECT persistomata.create_route('pubsub', 'redis', options => '{"mode": "pubsub", "key": "p"}');
 	SELECT persistomata.create_route('old', 'ch');
 	SELECT persistomata.create_route('new', 'modern');
 });
@@ -34,9 +45,19 @@ $node->safe_psql($db, q{
 # What each sink holds, by route: keys in order.
 sub in_order { return join(' ', sort { $a <=> $b } @_) }
 sub of_table { return in_order(split ' ', client($server{ $_[0] })->query('SELECT key FROM lamp')) }
+my (@published, @heard);
+sub heard
+{
+	while (my $message = eval { local $listener->{timeout} = 0.2; $listener->_reply }) { push @heard, $message->[2] =~ /"key":\s*"(\d+)"/ }
+	return in_order(@heard);
+}
 my %held = (
+	list => sub { in_order(map { /"key":\s*"(\d+)"/ } @{ client($server{redis})->command('LRANGE', 'l', 0, -1) }) },
+	hash => sub { in_order(map { /(\d+)/ } @{ client($server{redis})->command('KEYS', 'h:*') }) },
+	pubsub => \&heard,
 	old => sub { of_table('clickhouse') },
 	new => sub { of_table('chdb') },
+	mq => sub { push @published, map { $_->{body} =~ /"key":\s*"(\d+)"/ } $amqp->get_all('all'); return in_order(@published) },
 );
 my %nonces = (
 	old => sub { client($server{clickhouse})->value('SELECT count(), uniqExact(mark) FROM persistomata_claim FINAL') },
@@ -115,6 +136,8 @@ make($copy, 104, 104);
 fenced($copy, 'and the copy is fenced');
 holds('1 2 3 4 5 6 7 8 101 102 103', 'with nothing sent');
 is($nonces{old}->(), "1\t1", 'of a route the newest nonce is kept');
+my $log_id = $node->safe_psql($db, 'SELECT log_id FROM persistomata.log_home');
+is($amqp->count("persistomata.claim.$log_id-1"), 1, 'and in a queue there is one');
 
 $copy->stop;
 $node->stop;
