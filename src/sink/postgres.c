@@ -177,12 +177,26 @@ postgres_send(PstSink *base, const PstShipment *shipment)
 	MemoryContextSwitchTo(before);
 }
 
+static void
+postgres_mark(PstSink *base, const PstShipment *shipment, bool leave)
+{
+	PstPostgres *sink = (PstPostgres *) base;
+	MemoryContext before;
+
+	MemoryContextReset(sink->scratch);
+	before = MemoryContextSwitchTo(sink->scratch);
+	initStringInfo(&sink->sql);
+	initStringInfo(&sink->json);
+	pst_pg_mark_begin(sink, shipment, leave);
+	MemoryContextSwitchTo(before);
+}
+
 static PstSinkProgress
 postgres_poll(PstSink *base)
 {
 	PstPostgres *sink = (PstPostgres *) base;
 	MemoryContext before = MemoryContextSwitchTo(sink->scratch);
-	PstSinkProgress progress = pst_pg_ship_step(sink);
+	PstSinkProgress progress = sink->marking ? pst_pg_mark_step(sink) : pst_pg_ship_step(sink);
 
 	MemoryContextSwitchTo(before);
 	return progress;
@@ -251,4 +265,6 @@ const PstSinkOps pst_postgres_sink = {
 	.duplicates = postgres_duplicates,
 	.idle = postgres_idle,
 	.close = postgres_close,
+	.mark = postgres_mark,
+	.marked = pst_pg_marked,
 };

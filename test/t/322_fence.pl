@@ -10,8 +10,18 @@ use Test::More;
 
 my $db = 'postgres';
 my %server = map { $_ => sink_server($_) } qw(clickhouse chdb rabbitmq redis);
+my $there = PostgreSQL::Test::Cluster->new('there');
+$there->init;
+$there->append_conf('postgresql.conf', "fsync = off\n");
+$there->start;
+$there->safe_psql($db, q{CREATE ROLE writer LOGIN PASSWORD 'secret'; CREATE DATABASE sinkdb OWNER writer});
+my $hba = slurp_file($there->data_dir . '/pg_hba.conf');
+open(my $file, '>', $there->data_dir . '/pg_hba.conf') or die $!;
+print $file "local sinkdb writer scram-sha-256\n$hba";
+close $file;
+$there->reload;
 my $node = new_node('original', allows_streaming => 1, autovacuum => 'off');
-my @routes = qw(old new mq list hash pubsub);
+my @routes = qw(old new mq list hash pubsub table);
 
 $node->safe_psql($db, q{
 	CREATE EXTENSION persistomata;
@@ -33,6 +43,10 @@ $listener->command('SUBSCRIBE', 'p');
 my $amqp = client($server{rabbitmq});
 $amqp->declare_exchange('persistomata', 'topic')->declare_queue('all');
 $amqp->bind_queue('all', 'persistomata', '#');
+$node->safe_psql($db, sprintf(q{
+	CREATE SERVER there FOREIGN DATA WRAPPER persistomata_postgres OPTIONS (host '%s', port '%s', dbname 'sinkdb');
+	CREATE USER MAPPING FOR CURRENT_USER SERVER there OPTIONS (user 'writer', password 'secret');
+	SELECT persistomata.create_route('table', 'there', options => '{"mode": "table", "table": "inbox"}')}, $there->host, $there->port));
 $node->safe_psql($db, q{
 	SELECT persistomata.create_route('mq', 'broker');
 	SELECT persistomata.create_route('list', 'redis', options => '{"mode": "list", "key": "l"}');
@@ -55,6 +69,8 @@ my %held = (
 	list => sub { in_order(map { /"key":\s*"(\d+)"/ } @{ client($server{redis})->command('LRANGE', 'l', 0, -1) }) },
 	hash => sub { in_order(map { /(\d+)/ } @{ client($server{redis})->command('KEYS', 'h:*') }) },
 	pubsub => \&heard,
+	table => sub { $there->safe_psql('sinkdb', q{SELECT string_agg(key, ' ' ORDER BY key::int) FROM inbox}) },
+
 	old => sub { of_table('clickhouse') },
 	new => sub { of_table('chdb') },
 	mq => sub { push @published, map { $_->{body} =~ /"key":\s*"(\d+)"/ } $amqp->get_all('all'); return in_order(@published) },
@@ -134,11 +150,17 @@ drains($node, 'enabled, the original sends what waited');
 sleep 3;
 make($copy, 104, 104);
 fenced($copy, 'and the copy is fenced');
-holds('1 2 3 4 5 6 7 8 101 102 103', 'with nothing sent');
+is($held{table}->(), '1 2 3 4 5 101 102 103', 'where a name can be there but once, the other copy has it already');
+is($node->safe_psql($db, q{SELECT string_agg(event->>'key', ' ' ORDER BY position), min(reason) FROM persistomata.dead_letter}),
+	'6 7 8|the table has another event under this name: another copy of this cluster wrote it', 'and the event is not lost');
+@routes = grep { $_ ne 'table' } @routes;
+holds('1 2 3 4 5 6 7 8 101 102 103', 'elsewhere what both sent is there');
 is($nonces{old}->(), "1\t1", 'of a route the newest nonce is kept');
 my $log_id = $node->safe_psql($db, 'SELECT log_id FROM persistomata.log_home');
-is($amqp->count("persistomata.claim.$log_id-1"), 1, 'and in a queue there is one');
+my $mq = $node->safe_psql($db, q{SELECT id FROM persistomata.route WHERE name = 'mq'});
+is($amqp->count("persistomata.claim.$log_id-$mq"), 1, 'and in a queue there is one');
 
 $copy->stop;
 $node->stop;
+$there->stop;
 done_testing();
