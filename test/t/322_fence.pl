@@ -160,7 +160,58 @@ my $log_id = $node->safe_psql($db, 'SELECT log_id FROM persistomata.log_home');
 my $mq = $node->safe_psql($db, q{SELECT id FROM persistomata.route WHERE name = 'mq'});
 is($amqp->count("persistomata.claim.$log_id-$mq"), 1, 'and in a queue there is one');
 
+# ---- a log of one's own ends it, too ----
+my $dump = $copy->basedir . '/dump.sql';
+$copy->command_ok([ 'pg_dump', '-d', $copy->connstr($db), '-f', $dump ], 'a dump of the fenced copy');
 $copy->stop;
+$node->safe_psql($db, 'CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'is restored');
+is($node->safe_psql('restored', q{SELECT DISTINCT held FROM persistomata.route WHERE name <> 'table'}), 'fenced', 'with its routes as they were');
+$node->safe_psql('restored', 'SELECT persistomata.takeover()');
+$node->safe_psql('restored', 'INSERT INTO lamp VALUES (201)');
+ok(wait_for_drain($node, 'restored', $_, 60), "taken over it delivers: $_") for @routes;
+make($node, 9, 9);
+drains($node, 'beside the other');
+holds('1 2 3 4 5 6 7 8 9 101 102 103 201', 'and neither is fenced');
+$node->safe_psql('restored', 'SELECT persistomata.stop_workers()');
+
+# ---- who has no right to leave a nonce delivers without ----
+$server{rabbitmq}->ctl('add_user', 'writer', 's3cret');
+$server{rabbitmq}->ctl('set_permissions', 'writer', '^$', '.*', '^$');
+client($server{redis})->command('ACL', 'SETUSER', 'writer', 'on', '>s3cret', '~own', '+@all');
+my $ch = client($server{clickhouse});
+$ch->query('CREATE DATABASE own');
+$ch->query('CREATE TABLE own.box (position UInt64, name String, key String) ENGINE = MergeTree ORDER BY position');
+create_sink($node, $db, 'lone_ch', $server{clickhouse}, database => 'own');
+create_sink($node, $db, 'lone_mq', $server{rabbitmq});
+create_sink($node, $db, 'lone_redis', $server{redis});
+$node->safe_psql($db, q{
+	ALTER USER MAPPING FOR CURRENT_USER SERVER lone_mq OPTIONS (SET user 'writer', SET password 's3cret');
+	ALTER USER MAPPING FOR CURRENT_USER SERVER lone_redis OPTIONS (ADD user 'writer', ADD password 's3cret');
+	SELECT persistomata.create_route('lone1', 'lone_ch', options => '{"table": "box", "latest": "", "create_tables": "off"}');
+	SELECT persistomata.create_route('lone2', 'lone_mq');
+	SELECT persistomata.create_route('lone3', 'lone_redis', options => '{"mode": "list", "key": "own"}');
+});
+$amqp->get_all('all');
+make($node, 10, 10);
+ok(wait_for_drain($node, $db, "lone$_", 60), "a route delivers without: $_") || diag(log_tail($node, 20)) for 1 .. 3;
+is($ch->value('SELECT key FROM own.box'), 10, 'to a table');
+is(scalar(grep { $_->{message_id} =~ m{/lone2$} } $amqp->get_all('all')), 1, 'to an exchange');
+is(client($server{redis})->command('LLEN', 'own'), 1, 'to a list');
+my %why = (
+	lone1 => 'there is no table "persistomata_claim", and create_tables is off: Code: 60.*',
+	lone2 => 'the queue "persistomata.claim.*" cannot be used: ACCESS_REFUSED.*',
+	lone3 => "the key of the route's claim cannot be used: NOPERM.*");
+for my $route (sort keys %why)
+{
+	like($node->safe_psql($db, "SELECT last_error FROM persistomata.stat_route WHERE route = '$route'"),
+		qr/^copies of this cluster are not told apart here: $why{$route}/, "and says so: $route");
+}
+make($node, 11, 12);
+ok(wait_for_drain($node, $db, "lone$_", 60), "and goes on: $_") for 1 .. 3;
+is(scalar(() = slurp_file($node->logfile) =~ /delivers without a nonce/g), 3, 'which is logged once');
+is($node->safe_psql($db, q{SELECT count(*) FROM persistomata.stat_route WHERE route LIKE 'lone%' AND state = 'idle'}), 3, 'and is no fault');
+
 $node->stop;
 $there->stop;
 done_testing();
