@@ -9,6 +9,8 @@
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
  *	clickhouse_create.c	the tables that we make
+ *	clickhouse_ask.c	what the tables hold
+ *	clickhouse_content.c	what a row must hold, as a hash
  *	clickhouse_mark.c	the nonces of workers, in a table of ours
  *	clickhouse_call.c	one request at a time, over http.c
  *	clickhouse_error.c	what a server's exception means for us
@@ -118,7 +120,10 @@ typedef struct PstChTable
 	char	   *latest;			/* the table of the latest states, or NULL */
 	bool		create;			/* make what is missing */
 	bool		json;			/* … with JSON columns, where the server has them */
-	bool		asked;			/* by a sequence of questions about what it holds */
+	bool		asked;			/* by a sequence of questions about what it holds, */
+	bool		seen;			/* which read its columns, */
+	bool		altered;		/* and found rows in it that are not as we wrote them */
+	uint32		same_types;		/* columns that the table of latest states has likewise: see pst_ch_own_column */
 	PstChDdl	ddl;			/* … and in this way */
 	MemoryContext looked;		/* of what the columns need; reset when looked up */
 	bool		ready;			/* looked up; the rest of the fields is valid */
@@ -144,7 +149,7 @@ extern void pst_ch_quote_text(StringInfo sql, const char *text);
 extern void pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char *database, PstChVersion version);
 extern void pst_ch_sql_insert(StringInfo sql, const PstChTable *table);
 extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to, const char *prefix);
-/* how many, and the sum of sipHash64(name); or each name and how often */
+/* how many rows, and the sum of their hashes; or each name with its columns' hashes, and how often */
 extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 							 const char *prefix, bool names);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
@@ -165,8 +170,26 @@ extern char *pst_ch_feed_name(const PstChTable *table);
 /* ----- clickhouse_create.c ----- */
 
 extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
+/* A column's number among those of the tables that we make, or -1. */
+extern int	pst_ch_own_column(const char *name);
 /* how many instances' latest states are behind the events; or mend them */
 extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, bool mend);
+/*
+ * how many instances' latest states are not as their last event says, of our log
+ * and of those whose last event is in this run of positions; or mend them
+ */
+extern void pst_ch_sql_differ(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+							  const char *prefix, bool mend);
+
+/* ----- clickhouse_content.c ----- */
+
+/* Is what we write to this column compared with what is there? */
+extern bool pst_ch_is_compared(const PstNativeColumn *column);
+/* an SQL expression over a row, and the same of an event, which stands in such a row */
+extern void pst_ch_sql_column_hash(StringInfo sql, const PstNativeColumn *column);
+extern void pst_ch_sql_row_hash(StringInfo sql, const PstChTable *table);
+extern uint64 pst_ch_column_hash(const PstNativeColumn *column, const PstEvent *event, StringInfo scratch);
+extern uint64 pst_ch_row_hash(const PstChTable *table, const PstEvent *event, StringInfo scratch);
 
 /* ----- clickhouse_ship.c ----- */
 
@@ -185,6 +208,8 @@ typedef enum PstChStep
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
 	PST_CH_REFILL,				/* mend them */
+	PST_CH_ASK_STATES,			/* how many latest states are not as their events say? */
+	PST_CH_RESTORE,				/* mend them */
 	PST_CH_ASK_TOP,				/* where does the table end? */
 	PST_CH_MARK_ASK,			/* whose is the newest nonce; see clickhouse_mark.c */
 	PST_CH_MARK_CREATE,			/* the table of nonces */
@@ -279,6 +304,8 @@ typedef struct PstChSink
 	/* what is asked instead of sent */
 	bool		asking;
 	bool		asking_last;
+	bool		asked_states;	/* the latest states of the one asked are not behind */
+	int64		asked_from;		/* the first position of this sequence */
 	PstChTable *asked;			/* whose latest states are looked at */
 	int64	   *tops;			/* of each group the greatest position that is there, if that is asked; or NULL */
 	int			era;			/* rises when the server or a table may be another than before */

@@ -1,6 +1,6 @@
 /*
  * holding.c
- *	  What a sink holds of a run of events: how often each.
+ *	  What a sink holds of a run of events: how often each, and whether as it was sent.
  */
 #include "postgres.h"
 
@@ -44,6 +44,8 @@ pst_holding_begin(PstHolding *holding, MemoryContext context, const PstShipment 
 	holding->counts = palloc0(sizeof(int) * shipment->nevents);
 	holding->nslots = pg_nextpower2_32(2 * (uint32) shipment->nevents + 1);
 	holding->slots = palloc0(sizeof(int) * holding->nslots);
+	holding->altered = palloc0(sizeof(bool) * shipment->nevents);
+	initStringInfo(&holding->fields);
 	initStringInfo(&holding->strays);
 	for (int i = 0; i < shipment->nevents; i++)
 	{
@@ -83,4 +85,17 @@ pst_holding_add(PstHolding *holding, const char *name, size_t length, int count)
 		appendBinaryStringInfo(&holding->strays, name, (int) length);
 		appendStringInfoChar(&holding->strays, '\0');
 	}
+}
+
+void
+pst_holding_alter(PstHolding *holding, int nth, const char *field)
+{
+	const char *known = holding->fields.data;
+
+	holding->altered[nth] = true;
+	for (int i = 0; i < holding->nfields; i++, known += strlen(known) + 1)
+		if (strcmp(known, field) == 0)
+			return;
+	holding->nfields++;
+	appendBinaryStringInfo(&holding->fields, field, (int) strlen(field) + 1);
 }

@@ -144,6 +144,9 @@ extern void pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first
 extern PstSinkProgress pst_redis_ask_step(PstRedis *redis);
 extern const PstHolding *pst_redis_held(const PstSink *sink);
 
+/* in redis_compare.c: an entry of this event; what is not as we send it is noted in what is held */
+extern void pst_redis_compare(PstRedis *redis, int nth, const redisReply *fields);
+
 /* in redis_look.c */
 extern void pst_redis_look(PstSink *sink, const PstShipment *shipment);
 extern PstSinkProgress pst_redis_look_step(PstRedis *redis);

@@ -96,6 +96,15 @@ type_of(const char *name)
 	return (PstEventType) (name ? name[0] : 's');
 }
 
+/* <log id>-<timeline>-<event_id> */
+static int
+timeline_of(const char *name)
+{
+	const char *at = strchr(name, '-');
+
+	return at ? atoi(at + 1) : 0;
+}
+
 static void
 read_letter(uint64 row, PstEvent *event, const PstCut *newest)
 {
@@ -119,7 +128,7 @@ read_letter(uint64 row, PstEvent *event, const PstCut *newest)
 	event->actor = string(row, 19);
 	event->headers = string(row, 20);
 	event->node = string(row, 21);
-	event->timeline = newest->timeline;
+	event->timeline = timeline_of(event->name);
 	event->stream_ms = newest->stream_ms;
 	event->ordinal = LETTER_ORDINAL + number(row, 2);
 }

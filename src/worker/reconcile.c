@@ -79,9 +79,10 @@ static PstQuery begin_query = {
 /* What the sink refused is not missing, nor what was given up then. */
 static PstQuery range_query = {
 	"INSERT INTO persistomata.reconciliation_range (run, from_position, to_position, expected, found, unknown,"
-	" missing, doubled, missing_names, doubled_names)"
+	" missing, doubled, altered, missing_names, doubled_names, altered_names, altered_fields)"
 	" SELECT $1, $2, $3, $4 OPERATOR(pg_catalog.-) (pg_catalog.cardinality($7) OPERATOR(pg_catalog.-) pg_catalog.cardinality(m.names)),"
-	" $5, $6, pg_catalog.cardinality(m.names), pg_catalog.cardinality($8), m.names[1:1000], ($8)[1:1000]"
+	" $5, $6, pg_catalog.cardinality(m.names), pg_catalog.cardinality($8), pg_catalog.cardinality($10),"
+	" m.names[1:1000], ($8)[1:1000], ($10)[1:1000], $11"
 	" FROM (SELECT ARRAY(SELECT n.name FROM pg_catalog.unnest($7) WITH ORDINALITY n(name, nth)"
 	" WHERE NOT EXISTS (SELECT 1 FROM persistomata.dead_letter_entry d WHERE d.route OPERATOR(pg_catalog.=) $9"
 	" AND d.position OPERATOR(pg_catalog.>=) $2 AND d.position OPERATOR(pg_catalog.<=) $3"
@@ -89,7 +90,7 @@ static PstQuery range_query = {
 	" AND NOT EXISTS (SELECT 1 FROM persistomata.discarded_letter d WHERE d.route OPERATOR(pg_catalog.=) $9"
 	" AND d.position OPERATOR(pg_catalog.>=) $2 AND d.position OPERATOR(pg_catalog.<=) $3"
 	" AND d.name OPERATOR(pg_catalog.=) n.name) ORDER BY n.nth) AS names) m",
-	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}, NULL
+	11, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTARRAYOID, TEXTARRAYOID}, NULL
 };
 
 /* Missing in its place and there elsewhere: it was sent again, as a dead letter is. */
@@ -328,6 +329,12 @@ advance(PstAudit *audit)
 	audit->parcels[1].outlet = NULL;
 }
 
+static Datum
+text_array(Datum *texts, int n)
+{
+	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /* Of the events that are held so often, and some more. */
 static Datum
 names_of(const PstShipment *shipment, const PstHolding *holding, int least, int most, List *more)
@@ -341,7 +348,30 @@ names_of(const PstShipment *shipment, const PstHolding *holding, int least, int 
 			names[n++] = CStringGetTextDatum(shipment->events[i].name);
 	foreach(cell, more)
 		names[n++] = CStringGetTextDatum(lfirst(cell));
-	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return text_array(names, n);
+}
+
+static Datum
+altered_names(const PstShipment *shipment, const PstHolding *holding)
+{
+	int			n = 0;
+	Datum	   *names = palloc(sizeof(Datum) * shipment->nevents);
+
+	for (int i = 0; i < shipment->nevents; i++)
+		if (holding->altered[i])
+			names[n++] = CStringGetTextDatum(shipment->events[i].name);
+	return text_array(names, n);
+}
+
+static Datum
+altered_fields(const PstHolding *holding)
+{
+	Datum	   *fields = palloc(sizeof(Datum) * (holding->nfields + 1));
+	const char *field = holding->fields.data;
+
+	for (int i = 0; i < holding->nfields; i++, field += strlen(field) + 1)
+		fields[i] = CStringGetTextDatum(field);
+	return text_array(fields, holding->nfields);
 }
 
 /* Names that are held where they do not belong, but for those that are missing elsewhere.  In SPI. */
@@ -377,7 +407,7 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	int64		found = holding->nstrays;
 	int64		unknown = 0;
 	List	   *strays;
-	Datum		args[9];
+	Datum		args[11];
 
 	for (int i = 0; i < shipment->nevents; i++)
 	{
@@ -396,6 +426,8 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	args[6] = names_of(shipment, holding, 0, left_out ? -1 : 0, NIL);
 	args[7] = names_of(shipment, holding, 2, INT_MAX, strays);
 	args[8] = Int32GetDatum(audit->outlet->route->id);
+	args[9] = altered_names(shipment, holding);
+	args[10] = altered_fields(holding);
 	pst_query_write(&range_query, args, NULL);
 	pst_work_end_sql();
 	audit->refilled += holding->refilled;
