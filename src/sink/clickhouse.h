@@ -153,6 +153,8 @@ extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 fro
 extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 							 const char *prefix, bool names);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
+extern void pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *shipment,
+							  int64 first, int64 last, const char *prefix);
 /* the greatest position that is there of the log whose names begin so; 0: none */
 extern void pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix);
 
@@ -206,6 +208,7 @@ typedef enum PstChStep
 	PST_CH_PAUSE,				/* no request: a little wait before asking again */
 	PST_CH_ASK_SUM,				/* what does the table hold: as a sum, */
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
+	PST_CH_ASK_OTHERS,			/* names where no event of ours belongs */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
 	PST_CH_REFILL,				/* mend them */
 	PST_CH_ASK_STATES,			/* how many latest states are not as their events say? */

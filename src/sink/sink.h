@@ -131,6 +131,7 @@ typedef struct PstShipment
 	int			nevents;		/* > 0 */
 	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
 	const char *mark;			/* what the nonce is kept under: of this log and route, hex digits and '-'; or NULL */
+	bool		open_end;		/* of a run that is asked for: there the route stands */
 	int			era;			/* of the sink, in which the worker has seen what it holds; 0: it need not */
 } PstShipment;
 

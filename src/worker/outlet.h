@@ -14,6 +14,7 @@
 #include "event/batch.h"
 #include "route/code.h"
 #include "route/route.h"
+#include "sink/holding.h"
 #include "sink/sink.h"
 #include "stat/counters.h"
 #include "worker/worker.h"
@@ -156,6 +157,16 @@ extern void pst_fence_note(PstParcel *parcel);
 extern void pst_outlet_drop_parcels(PstSinkWorker *worker, PstOutlet *outlet);
 /* Its worker stops the route ("lost" or "fenced") until somebody enables it. */
 extern void pst_outlet_hold(PstSinkWorker *worker, PstOutlet *outlet, const char *kind, const char *reason);
+
+/*
+ * In diverged.c, in SPI: names of events that only an earlier primary had, taken
+ * from what a sink holds beside what was asked for; what is left of strays is ours.
+ */
+extern List *pst_diverged_take(const PstHolding *holding, List **strays);
+extern void pst_diverged_write(int64 run, int64 from_position, Datum names);	/* of a range that is written */
+extern void pst_diverged_tell(const PstOutlet *outlet, int64 run, int64 diverged);
+/* not in SPI: a parcel was sent; if the route crosses a promotion with it, have the sink looked at */
+extern void pst_diverged_suspect(PstSinkWorker *worker, const PstParcel *parcel);
 
 /* in loss.c */
 extern int	pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel);

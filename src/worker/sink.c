@@ -280,6 +280,7 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 	if (pst_await_sink(worker, connection->sink, true))
 	{
 		pst_fence_note(parcel);
+		pst_diverged_suspect(worker, parcel);
 		return true;
 	}
 	break_off(worker, parcel);
