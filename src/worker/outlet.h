@@ -42,7 +42,9 @@ typedef struct PstOutlet
 	TimestampTz doubted_since;
 	int64		read_cut;		/* the newest cut when there was nothing left to read */
 	int64		acked_position; /* next_position as it stands in the table */
-	bool		letters;		/* dead letters are to be sent again */
+	bool		letters;		/* dead letters are to be sent again, */
+	TimestampTz letters_at;		/* not before this; 0: at once */
+	int			letters_failures;	/* in a row: the sink would refuse anything */
 	bool		keep;			/* while reloading */
 
 	/* of a shipment, as route or server say */
@@ -139,6 +141,7 @@ extern bool pst_parcel_prepare(PstParcel *parcel);
 
 /* in letters.c */
 extern bool pst_letters_wait(int route);
+extern bool pst_letters_due(const PstOutlet *outlet);
 extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run);
 extern void pst_letters_write(const PstSink *sink, const PstParcel *parcel);

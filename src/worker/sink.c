@@ -350,7 +350,7 @@ next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 		if (at > now)
 		{
 			wait = pst_sooner(wait, pst_ms_until(at) + 1);
-			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
+			*retry |= Max(Max(outlet->retry_at, outlet->letters_at), outlet->connection->retry_at) > now;
 		}
 	}
 	/* nor when one is mended */
