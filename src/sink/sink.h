@@ -193,7 +193,7 @@ typedef struct PstSinkOps
 	/*
 	 * Both or neither, to tell copies of a cluster apart: keeps a nonce under the
 	 * shipment's mark, out of the way of the events.  mark() is begun and driven
-	 * like ask(); if leave, it puts the shipment's nonce there, but never in
+	 * like ask(), but there are no events; if leave, it puts the shipment's nonce there, but never in
 	 * place of a newer one.  Then marked() gives the newest that is there, or NULL
 	 * if none is, valid until the sink is asked or sent something again; unless
 	 * fault() tells why not, as PST_REJECTED if it can keep none here.  What to

@@ -9,11 +9,12 @@
  * that of the worker that began later (or was told later by enable_route): so a
  * worker that is started again is never fenced by what ran before it.
  *
- * The sink is asked before the first shipment of a worker, after a connection
- * failed, and then before a shipment if the last answer is older than two seconds:
- * nothing to send, nothing asked.  Two copies that ask at the same time may both
- * go on until they ask again.  A sink that can do better compares with every
- * shipment by itself (redis_claim.c).
+ * The sink is asked before the first shipment of a worker and after a connection
+ * failed.  From then on it is asked behind a shipment, when nothing waits to be
+ * sent, if the last answer is two seconds old, so that no event waits for that;
+ * and before one if it is five seconds old.  Nothing sent, nothing asked.  Two
+ * copies that ask at the same time may both go on until they ask again.  A sink that
+ * can do better compares with every shipment by itself (redis_claim.c).
  *
  * That a route is held stands in its row, so that it holds for later workers
  * too, until the route is enabled.
@@ -28,7 +29,8 @@
 #include "utils/timestamp.h"
 #include "worker/outlet.h"
 
-#define LOOK_AGAIN_MS 2000
+#define LOOK_BEHIND_MS 2000
+#define LOOK_BEFORE_MS 5000
 #define TRY_AGAIN_MS 60000		/* where the sink can keep no nonce */
 
 typedef enum Finding
@@ -109,23 +111,22 @@ pst_outlet_hold(PstSinkWorker *worker, PstOutlet *outlet, const char *kind, cons
 
 /* ---- asking ---- */
 
+/* Is the last answer so old? */
 static bool
-is_due(const PstOutlet *outlet)
+is_old(const PstOutlet *outlet, int ms)
 {
-	return outlet->marked_at == 0 || outlet->connection->failures > 0 ||
-		TimestampDifferenceExceeds(outlet->marked_at, GetCurrentTimestamp(),
-								   outlet->unmarked ? TRY_AGAIN_MS : LOOK_AGAIN_MS);
+	return TimestampDifferenceExceeds(outlet->marked_at, GetCurrentTimestamp(), outlet->unmarked ? TRY_AGAIN_MS : ms);
 }
 
 static Finding
-ask(PstSinkWorker *worker, const PstParcel *parcel, bool leave)
+ask(PstSinkWorker *worker, const PstOutlet *outlet, const PstShipment *shipment, bool leave)
 {
-	PstSink    *sink = parcel->outlet->connection->sink;
+	PstSink    *sink = outlet->connection->sink;
 	const char *there;
 	int			order;
 
 	pst_worker_doing("asking the sink who delivers", false);
-	pst_sink_mark(sink, &parcel->shipment, leave);
+	pst_sink_mark(sink, shipment, leave);
 	if (!pst_await_sink(worker, sink, false))
 		return FOUND_BROKEN_OFF;
 	switch (sink->ops->fault(sink)->verdict)
@@ -187,43 +188,92 @@ wait_again(PstParcel *parcel)
 		pst_parcel_drop(parcel);
 }
 
-bool
-pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel)
+/* Ask, leave our nonce if there is no newer one, and do what follows for the route. */
+static Finding
+look(PstSinkWorker *worker, PstOutlet *outlet, const PstShipment *shipment)
 {
-	PstOutlet  *outlet = parcel->outlet;
-	Finding		finding;
+	Finding		finding = ask(worker, outlet, shipment, false);
 
-	snprintf(outlet->mark, sizeof(outlet->mark), "%s-%d", worker->log_id, outlet->route->id);
-	parcel->shipment.mark = outlet->mark;
-	parcel->shipment.nonce = worker->nonce;
-	if (worker->ops->mark == NULL || !is_due(outlet))
-		return true;
-	finding = ask(worker, parcel, false);
 	if (finding == FOUND_OLDER)
-		finding = ask(worker, parcel, true);
+		finding = ask(worker, outlet, shipment, true);
+	outlet->marked_at = 0;
 	switch (finding)
 	{
 		case FOUND_NEWER:
 			pst_outlet_hold(worker, outlet, "fenced",
 							"another copy of this cluster delivers for this route, and began later");
+			break;
+		case FOUND_BROKEN_OFF:
+			pst_connection_close(outlet->connection);
+			pst_outlet_drop_parcels(worker, outlet);
+			break;
+		case FOUND_NO_PLACE:
+			tell_unmarked(outlet, pst_reason(outlet->connection->sink, -1));
+			/* FALLTHROUGH */
+		case FOUND_OURS:
+		case FOUND_OLDER:		/* somebody was quicker, or took it away: asked again soon */
+			outlet->unmarked = finding == FOUND_NO_PLACE;
+			outlet->marked_at = GetCurrentTimestamp();
+			break;
+		case FOUND_TROUBLE:
+		case FOUND_REFUSAL:
+			break;
+	}
+	return finding;
+}
+
+static void
+set_mark(PstSinkWorker *worker, PstOutlet *outlet, PstShipment *shipment)
+{
+	snprintf(outlet->mark, sizeof(outlet->mark), "%s-%d", worker->log_id, outlet->route->id);
+	shipment->mark = outlet->mark;
+	shipment->nonce = worker->nonce;
+}
+
+bool
+pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel)
+{
+	PstOutlet  *outlet = parcel->outlet;
+
+	set_mark(worker, outlet, &parcel->shipment);
+	if (worker->ops->mark == NULL ||
+		(outlet->marked_at != 0 && outlet->connection->failures == 0 && !is_old(outlet, LOOK_BEFORE_MS)))
+		return true;
+	switch (look(worker, outlet, &parcel->shipment))
+	{
+		case FOUND_NEWER:
+		case FOUND_BROKEN_OFF:
 			return false;
 		case FOUND_TROUBLE:
 			wait_again(parcel);
 			return false;
-		case FOUND_BROKEN_OFF:
-			pst_connection_close(outlet->connection);
-			pst_outlet_drop_parcels(worker, outlet);
-			return false;
-		case FOUND_REFUSAL:
+		default:
 			return true;
-		case FOUND_NO_PLACE:
-			tell_unmarked(outlet, pst_reason(outlet->connection->sink, -1));
-			break;
-		case FOUND_OURS:
-		case FOUND_OLDER:		/* somebody was quicker, or took it away: asked again soon */
-			break;
 	}
-	outlet->unmarked = finding == FOUND_NO_PLACE;
-	outlet->marked_at = GetCurrentTimestamp();
-	return true;
+}
+
+bool
+pst_fence_step(PstSinkWorker *worker)
+{
+	ListCell   *cell;
+
+	if (worker->ops == NULL || worker->ops->mark == NULL)
+		return false;
+	foreach(cell, worker->outlets)
+	{
+		PstOutlet  *outlet = lfirst(cell);
+		const PstConnection *connection = outlet->connection;
+		PstShipment shipment = {0};
+
+		if (connection == NULL || connection->sink == NULL || connection->failures > 0 || outlet->route->held ||
+			outlet->settings == NULL || outlet->marked_at == 0 || outlet->sent_at < outlet->marked_at ||
+			!is_old(outlet, LOOK_BEHIND_MS))
+			continue;
+		shipment.route = outlet->route->name;
+		shipment.options = outlet->settings->options;
+		set_mark(worker, outlet, &shipment);
+		(void) look(worker, outlet, &shipment);
+		return true;
+	}
+	return false;
 }

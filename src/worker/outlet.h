@@ -155,6 +155,8 @@ extern void pst_audit_drop(PstSinkWorker *worker);
 extern void pst_nonce_draw(PstSinkWorker *worker);	/* in SPI */
 /* May the parcel be sent, for all that other copies of the cluster do?  The connection is open; if not, all is done. */
 extern bool pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel);
+/* Nothing waits to be sent: is it time to ask who delivers?  True if that was done. */
+extern bool pst_fence_step(PstSinkWorker *worker);
 /* It was sent: did the sink leave a nonce? */
 extern void pst_fence_note(PstParcel *parcel);
 extern void pst_outlet_drop_parcels(PstSinkWorker *worker, PstOutlet *outlet);

@@ -388,7 +388,7 @@ cycle(PstSinkWorker *worker)
 		if (send_parcel(worker, parcel) && !pst_loss_look(worker, parcel))
 			pst_settle(worker, parcel);
 	}
-	else if (parcel->outlet != NULL || !pst_audit_step(worker))
+	else if (parcel->outlet != NULL || !(pst_fence_step(worker) || pst_audit_step(worker)))
 	{
 		/* nobody waits for a byte of ours: now or soon */
 		int			wait = pst_acknowledge_in_ms(worker);

@@ -129,7 +129,7 @@ $copy->start;
 make($copy, 101, 102);
 drains($copy, 'a copy delivers, since it began later');
 holds('1 2 3 4 5 101 102', 'what both made is there');
-sleep 3;	# for two seconds the original relies on its last look
+sleep 6;	# for five seconds the original relies on its last look
 make($node, 6, 7);
 fenced($node, 'the original finds that out');
 holds('1 2 3 4 5 101 102', 'and sends nothing');
@@ -147,7 +147,7 @@ holds('1 2 3 4 5 101 102 103', 'which alone sends');
 # ---- the other order: the original becomes the later one ----
 $node->safe_psql($db, "SELECT persistomata.enable_route('$_')") for @routes;
 drains($node, 'enabled, the original sends what waited');
-sleep 3;
+sleep 6;
 make($copy, 104, 104);
 fenced($copy, 'and the copy is fenced');
 is($held{table}->(), '1 2 3 4 5 101 102 103', 'where a name can be there but once, the other copy has it already');
