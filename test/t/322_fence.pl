@@ -129,7 +129,10 @@ $copy->start;
 make($copy, 101, 102);
 drains($copy, 'a copy delivers, since it began later');
 holds('1 2 3 4 5 101 102', 'what both made is there');
-sleep 6;	# for five seconds the original relies on its last look
+# nothing is asked while nothing is sent; each reading is a query itself
+sub queries { return client($server{clickhouse})->value("SELECT value FROM system.events WHERE event = 'Query'") }
+ok(wait_for(sub { my $before = queries(); sleep 3; queries() == $before + 1 }, 'a quiet server', 60), 'idle, both ask nothing');
+sleep 3;	# for five seconds the original relies on its last look
 make($node, 6, 7);
 fenced($node, 'the original finds that out');
 holds('1 2 3 4 5 101 102', 'and sends nothing');
