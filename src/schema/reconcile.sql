@@ -28,10 +28,12 @@ CREATE TABLE persistomata.reconciliation_range (
 	missing       bigint NOT NULL,
 	doubled       bigint NOT NULL,
 	altered       bigint NOT NULL,
+	diverged      bigint NOT NULL DEFAULT 0,
 	missing_names text[] NOT NULL,
 	doubled_names text[] NOT NULL,
 	altered_names text[] NOT NULL,
 	altered_fields text[] NOT NULL,
+	diverged_names text[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (run, from_position)
 );
 COMMENT ON TABLE persistomata.reconciliation_range IS
@@ -53,26 +55,27 @@ SELECT n.id AS run, r.name AS route,
 				 ((n.to_position - n.from_position + 1)::float8 / (g.reached - n.from_position + 1)) END AS ends_at,
 	   coalesce(g.expected, 0) AS expected, coalesce(g.found, 0) AS found, coalesce(g.unknown, 0) AS unknown,
 	   coalesce(g.missing, 0) AS missing, coalesce(g.doubled, 0) AS doubled,
-	   coalesce(g.altered, 0) AS altered, n.refilled, n.error
+	   coalesce(g.altered, 0) AS altered, coalesce(g.diverged, 0) AS diverged, n.refilled, n.error
   FROM persistomata.reconciliation_run n
   JOIN persistomata.route r ON r.id = n.route
   CROSS JOIN LATERAL (SELECT sum(d.expected)::bigint AS expected, sum(d.found)::bigint AS found,
 							 sum(d.unknown)::bigint AS unknown, sum(d.missing)::bigint AS missing,
-							 sum(d.doubled)::bigint AS doubled, sum(d.altered)::bigint AS altered, max(d.to_position) AS reached
+							 sum(d.doubled)::bigint AS doubled, sum(d.altered)::bigint AS altered,
+							 sum(d.diverged)::bigint AS diverged, max(d.to_position) AS reached
 						FROM persistomata.reconciliation_range d WHERE d.run = n.id) g
  WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.reconciliation IS
 'comparisons of what sinks hold with the log: how far each is, and what it found in all';
 
 CREATE VIEW persistomata.reconciliation_detail WITH (security_barrier) AS
-SELECT d.run, d.from_position, d.to_position, d.expected, d.found, d.unknown, d.missing, d.doubled, d.altered,
-	   d.missing_names, d.doubled_names, d.altered_names, d.altered_fields
+SELECT d.run, d.from_position, d.to_position, d.expected, d.found, d.unknown, d.missing, d.doubled, d.altered, d.diverged,
+	   d.missing_names, d.doubled_names, d.altered_names, d.altered_fields, d.diverged_names
   FROM persistomata.reconciliation_range d
   JOIN persistomata.reconciliation_run n ON n.id = d.run
   JOIN persistomata.route r ON r.id = n.route
  WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.reconciliation_detail IS
-'what comparisons found by ranges of positions, with the names of the first thousand that are missing, doubled or altered, and the fields that are not as they were sent';
+'what comparisons found by ranges of positions, with the names of the first thousand that are missing, doubled, altered or diverged (of an earlier primary, and not in this log), and the fields that are not as they were sent';
 GRANT SELECT ON persistomata.reconciliation, persistomata.reconciliation_detail TO PUBLIC;
 
 -- All that takes long, in one place.

@@ -258,4 +258,6 @@ const PstSinkOps pst_clickhouse_sink = {
 	.look = pst_ch_look,
 	.lacks = pst_ch_lacks,
 	.era = pst_ch_era,
+	.mark = pst_ch_mark,
+	.marked = pst_ch_marked,
 };

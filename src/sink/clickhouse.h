@@ -11,6 +11,7 @@
  *	clickhouse_create.c	the tables that we make
  *	clickhouse_ask.c	what the tables hold
  *	clickhouse_content.c	what a row must hold, as a hash
+ *	clickhouse_mark.c	the nonces of workers, in a table of ours
  *	clickhouse_call.c	one request at a time, over http.c
  *	clickhouse_error.c	what a server's exception means for us
  *
@@ -154,6 +155,8 @@ extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 fro
 extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 							 const char *prefix, bool names);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
+extern void pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *shipment,
+							  int64 first, int64 last, const char *prefix);
 /* the greatest position that is there of the log whose names begin so; 0: none */
 extern void pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix);
 
@@ -207,11 +210,15 @@ typedef enum PstChStep
 	PST_CH_PAUSE,				/* no request: a little wait before asking again */
 	PST_CH_ASK_SUM,				/* what does the table hold: as a sum, */
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
+	PST_CH_ASK_OTHERS,			/* names where no event of ours belongs */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
 	PST_CH_REFILL,				/* mend them */
 	PST_CH_ASK_STATES,			/* how many latest states are not as their events say? */
 	PST_CH_RESTORE,				/* mend them */
-	PST_CH_ASK_TOP				/* where does the table end? */
+	PST_CH_ASK_TOP,				/* where does the table end? */
+	PST_CH_MARK_ASK,			/* whose is the newest nonce; see clickhouse_mark.c */
+	PST_CH_MARK_CREATE,			/* the table of nonces */
+	PST_CH_MARK_LEAVE			/* ours there */
 } PstChStep;
 
 typedef enum PstChDoubt
@@ -309,6 +316,12 @@ typedef struct PstChSink
 	int			era;			/* rises when the server or a table may be another than before */
 	int64		spoken_at;		/* the last shipment, monotonic ms */
 	PstHolding	holding;
+
+	/* whose it is */
+	bool		marking;
+	bool		leaving;		/* our nonce is to be written yet */
+	bool		mark_made;		/* their table was made now */
+	char		marked[64];		/* the newest; empty: none */
 } PstChSink;
 
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
@@ -331,11 +344,20 @@ extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
 /* likewise when it failed */
 extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);
 
+/* ----- clickhouse_mark.c ----- */
+
+extern void pst_ch_mark(PstSink *base, const PstShipment *shipment, bool leave);
+extern const char *pst_ch_marked(const PstSink *base);
+extern void pst_ch_mark_answered(PstChSink *sink, const PstChAnswer *answer);
+extern void pst_ch_mark_failed(PstChSink *sink, PstChClass class, PstFault *fault);
+
 /* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
 
 extern void pst_ch_begin_version(PstChSink *sink);
 /* sink->sql, whose answer may be so long */
 extern void pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer);
+/* likewise, a small insert that is there when it is answered */
+extern void pst_ch_begin_write(PstChSink *sink, PstChStep step);
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);

@@ -125,6 +125,27 @@ ask_top(PstChSink *sink)
 	pst_ch_begin_sql(sink, PST_CH_ASK_TOP, SHORT_ANSWER);
 }
 
+/* An end of the run may lie in the gap that a promotion leaves, with what only an earlier primary had sent. */
+static bool
+ask_others(PstChSink *sink)
+{
+	const PstShipment *shipment = sink->shipment;
+	const PstChGroup *group = &sink->groups[sink->group];
+	int64		first = shipment->events[sink->rows[group->from]].position;
+	int64		last = shipment->events[sink->rows[group->from + group->count - 1]].position;
+	char	   *prefix;
+
+	if (shipment->nonce == NULL || atoi(shipment->nonce) < 2 ||
+		(shipment->from_position >> 32 == first >> 32 && shipment->to_position >> 32 == last >> 32 && !shipment->open_end))
+		return false;
+	prefix = log_prefix(sink);
+	resetStringInfo(&sink->sql);
+	pst_ch_sql_others(&sink->sql, group->table, shipment, first, last, prefix);
+	pfree(prefix);
+	pst_ch_begin_sql(sink, PST_CH_ASK_OTHERS, SHORT_ANSWER + (size_t) NAME_ANSWER * PST_MAX_STRAYS);
+	return true;
+}
+
 static void
 next(PstChSink *sink)
 {
@@ -156,6 +177,7 @@ begin(PstChSink *sink, const PstShipment *shipment, bool last)
 	sink->nrefusals = 0;
 	memset(&sink->fault, 0, sizeof(sink->fault));
 	sink->asking = true;
+	sink->marking = false;
 	sink->asking_last = last;
 	sink->asked_states = false;
 	sink->tops = NULL;
@@ -358,6 +380,24 @@ take_names(PstChSink *sink, const PstChAnswer *answer)
 	return true;
 }
 
+static bool
+take_others(PstChSink *sink, const PstChAnswer *answer)
+{
+	const char *at = answer->text;
+	const char *end_at = at + answer->length;
+	size_t		length;
+
+	if (answer->overflow)
+		return false;
+	for (; at < end_at; at += length)
+	{
+		if (!read_length(&at, end_at, &length) || length > (size_t) (end_at - at))
+			return false;
+		pst_holding_add_other(&sink->holding, at, length);
+	}
+	return true;
+}
+
 /* A number of latest states to be mended, if there are any. */
 static long
 take_count(PstChSink *sink, const PstChAnswer *answer)
@@ -390,14 +430,19 @@ pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer)
 				ask_table(sink, true);
 				return;
 			}
+			if (ask_others(sink))
+				return;
 			sink->group++;
 			break;
 		case PST_CH_ASK_NAMES:
-			if (!take_names(sink, answer))
+		case PST_CH_ASK_OTHERS:
+			if (sink->step == PST_CH_ASK_NAMES ? !take_names(sink, answer) : !take_others(sink, answer))
 			{
 				fail(sink, PST_RETRY, "the list of events that are held cannot be read");
 				return;
 			}
+			if (sink->step == PST_CH_ASK_NAMES && ask_others(sink))
+				return;
 			sink->group++;
 			break;
 		case PST_CH_ASK_TOP:
@@ -440,7 +485,8 @@ is_of_another_make(const PstFault *fault)
 void
 pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault)
 {
-	bool		of_events = sink->step == PST_CH_ASK_SUM || sink->step == PST_CH_ASK_NAMES || sink->step == PST_CH_ASK_TOP;
+	bool		of_events = sink->step == PST_CH_ASK_SUM || sink->step == PST_CH_ASK_NAMES ||
+		sink->step == PST_CH_ASK_OTHERS || sink->step == PST_CH_ASK_TOP;
 	bool		of_latest = sink->step == PST_CH_ASK_LATEST || sink->step == PST_CH_REFILL ||
 		sink->step == PST_CH_ASK_STATES || sink->step == PST_CH_RESTORE;
 

@@ -40,6 +40,15 @@ pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer)
 }
 
 void
+pst_ch_begin_write(PstChSink *sink, PstChStep step)
+{
+	resetStringInfo(&sink->query);
+	if (pst_ch_has_tokens(sink->version))
+		pst_ch_http_param(&sink->query, "async_insert", "0");
+	begin(sink, step, &sink->sql, SHORT_ANSWER);
+}
+
+void
 pst_ch_begin_version(PstChSink *sink)
 {
 	clear_request(sink);

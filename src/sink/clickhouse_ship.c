@@ -477,6 +477,16 @@ on_answer(PstChSink *sink, const PstChAnswer *answer)
 	PstFault	fault;
 	PstChClass	class = pst_ch_classify(answer, &sink->peer, &fault);
 
+	if (sink->marking)
+	{
+		if (answer->result != CURLE_OK)
+			forget_server(sink);
+		if (class == PST_CH_FINE)
+			pst_ch_mark_answered(sink, answer);
+		else
+			pst_ch_mark_failed(sink, class, &fault);
+		return;
+	}
 	if (sink->asking)
 	{
 		if (class == PST_CH_FINE)
@@ -495,7 +505,7 @@ void
 pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment)
 {
 	sink->shipment = shipment;
-	sink->asking = false;
+	sink->asking = sink->marking = false;
 	sink->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
 	sink->refusals = NULL;
 	sink->nrefusals = 0;

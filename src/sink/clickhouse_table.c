@@ -386,6 +386,30 @@ pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 	appendStringInfoString(sql, " FORMAT RowBinary");
 }
 
+/*
+ * Names of this log where the run has no events: from its beginning to the
+ * first, and behind the last.  Those of our own timeline are other routes'.
+ */
+void
+pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *shipment,
+				  int64 first, int64 last, const char *prefix)
+{
+	char	   *own = psprintf("%s%d-", prefix, shipment->nonce ? atoi(shipment->nonce) : 0);
+
+	appendStringInfoString(sql, "SELECT DISTINCT toString(name) FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfo(sql, " WHERE ((position >= " UINT64_FORMAT " AND position < " UINT64_FORMAT ") OR position > " UINT64_FORMAT,
+					 (uint64) shipment->from_position, (uint64) first, (uint64) last);
+	if (!shipment->open_end)
+		appendStringInfo(sql, " AND position <= " UINT64_FORMAT, (uint64) shipment->to_position);
+	appendStringInfoString(sql, ") AND startsWith(toString(name), ");
+	pst_ch_quote_text(sql, prefix);
+	appendStringInfoString(sql, ") AND NOT startsWith(toString(name), ");
+	pst_ch_quote_text(sql, own);
+	appendStringInfo(sql, ") LIMIT %d FORMAT RowBinary", PST_MAX_STRAYS);
+	pfree(own);
+}
+
 void
 pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix)
 {

@@ -102,8 +102,8 @@ rabbitmq_open(const PstSinkSettings *settings)
 }
 
 /* A new connection: nothing is declared there, and tags begin with 1. */
-static void
-forget_connection(PstRabbit *rabbit)
+void
+pst_rabbit_forget_connection(PstRabbit *rabbit)
 {
 	resetStringInfo(&rabbit->declared);
 	rabbit->last_tag = 0;
@@ -135,6 +135,15 @@ exchange(PstRabbit *rabbit)
 	return true;
 }
 
+/* The connection may have died while idle: no reason for a fault. */
+void
+pst_rabbit_refresh(PstRabbit *rabbit)
+{
+	if (rabbit->conn.stage == PST_RABBIT_CLOSED || !exchange(rabbit))
+		pst_rabbit_forget_connection(rabbit);
+	rabbit->turns = pst_net_count_hosts(rabbit->conn.hosts);
+}
+
 static void
 rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 {
@@ -163,11 +172,8 @@ rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 	rabbit->blocked_since = 0;
 	rabbit->returning = rabbit->may_not_declare = false;
 
-	/* The connection may have died while idle: no reason for a fault. */
-	if (rabbit->conn.stage == PST_RABBIT_CLOSED || !exchange(rabbit))
-		forget_connection(rabbit);
+	pst_rabbit_refresh(rabbit);
 	rabbit->step = PST_RABBIT_CONNECT;
-	rabbit->turns = pst_net_count_hosts(rabbit->conn.hosts);
 }
 
 static PstSinkProgress
@@ -193,7 +199,7 @@ settle_unroutable(PstRabbit *rabbit, PstVerdict verdict)
 static PstSinkProgress
 settle_broken(PstRabbit *rabbit)
 {
-	forget_connection(rabbit);
+	pst_rabbit_forget_connection(rabbit);
 
 	/* Without the right to declare, the exchange may be there all the same. */
 	if (rabbit->step == PST_RABBIT_DECLARING && rabbit->conn.close_code == 403)
@@ -341,19 +347,26 @@ declare(PstRabbit *rabbit)
 	return settle_broken(rabbit);
 }
 
+bool
+pst_rabbit_ready(PstRabbit *rabbit)
+{
+	while (!pst_rabbit_connect(&rabbit->conn))
+		if (rabbit->conn.fault.verdict != PST_RETRY || --rabbit->turns <= 0)
+			return false;
+	return rabbit->conn.stage == PST_RABBIT_READY;
+}
+
 static PstSinkProgress
 rabbitmq_poll(PstSink *sink)
 {
 	PstRabbit  *rabbit = (PstRabbit *) sink;
 
+	if (rabbit->step == PST_RABBIT_MARK_CONNECT || rabbit->step == PST_RABBIT_MARKING)
+		return pst_rabbit_mark_step(rabbit);
 	if (rabbit->step == PST_RABBIT_CONNECT)
 	{
-		/* not before all hosts have had their turn */
-		while (!pst_rabbit_connect(&rabbit->conn))
-			if (rabbit->conn.fault.verdict != PST_RETRY || --rabbit->turns <= 0)
-				return settle_broken(rabbit);
-		if (rabbit->conn.stage != PST_RABBIT_READY)
-			return PST_SINK_BUSY;
+		if (!pst_rabbit_ready(rabbit))
+			return rabbit->conn.stage == PST_RABBIT_CLOSED ? settle_broken(rabbit) : PST_SINK_BUSY;
 		rabbit->step = PST_RABBIT_DECLARE;
 	}
 	if (rabbit->step == PST_RABBIT_DECLARE)
@@ -375,9 +388,9 @@ rabbitmq_wants(const PstSink *sink, PstWants *wants)
 
 	/* idle, or still connecting: what the connection itself wants */
 	pst_rabbit_wants(&rabbit->conn, wants);
-	if (rabbit->step != PST_RABBIT_DECLARING && rabbit->step != PST_RABBIT_PUBLISH)
+	if (rabbit->step != PST_RABBIT_DECLARING && rabbit->step != PST_RABBIT_PUBLISH && rabbit->step != PST_RABBIT_MARKING)
 		return;
-	if (rabbit->blocked_since != 0 && rabbit->due == 0)
+	if (rabbit->step != PST_RABBIT_MARKING && rabbit->blocked_since != 0 && rabbit->due == 0)
 		until = rabbit->blocked_since + BLOCKED_PATIENCE;
 	left = (int) Max(until - pst_net_now(), 1);
 	wants->timeout_ms = wants->timeout_ms < 0 ? left : Min(wants->timeout_ms, left);
@@ -421,7 +434,7 @@ rabbitmq_idle(PstSink *sink)
 
 	if (rabbit->step == PST_RABBIT_IDLE && rabbit->conn.stage == PST_RABBIT_READY &&
 		!exchange(rabbit))
-		forget_connection(rabbit);
+		pst_rabbit_forget_connection(rabbit);
 }
 
 static void
@@ -455,4 +468,6 @@ const PstSinkOps pst_rabbitmq_sink = {
 	.duplicates = rabbitmq_duplicates,
 	.idle = rabbitmq_idle,
 	.close = rabbitmq_close,
+	.mark = pst_rabbit_mark,
+	.marked = pst_rabbit_marked,
 };

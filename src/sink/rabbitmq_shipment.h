@@ -15,7 +15,9 @@ typedef enum PstRabbitStep
 	PST_RABBIT_CONNECT,
 	PST_RABBIT_DECLARE,			/* the exchange, unless that is done already */
 	PST_RABBIT_DECLARING,
-	PST_RABBIT_PUBLISH			/* and take confirms, until all are in */
+	PST_RABBIT_PUBLISH,			/* and take confirms, until all are in */
+	PST_RABBIT_MARK_CONNECT,	/* no shipment, but its nonce: see rabbitmq_mark.c */
+	PST_RABBIT_MARKING
 } PstRabbitStep;
 
 /* Why an event alone was refused; indexes PstRabbit.refusals */
@@ -35,6 +37,21 @@ typedef struct PstRabbitEvent
 	uint8		refusal;		/* PstRabbitRefusal */
 	uint32		body_len;		/* as published */
 } PstRabbitEvent;
+
+/* Of a look at the queue that has the nonce. */
+typedef struct PstRabbitMarking
+{
+	char		queue[128];
+	bool		leave;			/* ours is put there, too */
+	uint64		confirm;		/* the tag of that, until it is confirmed; or 0 */
+	int			due;			/* answers to basic.get */
+	uint64		tag;			/* the message that comes in; 0: none does */
+	uint64		body_size;		/* bytes of it that are to come */
+	int			body_len;
+	char		body[64];
+	uint64		newest_tag;		/* the newest so far, which is to be given back; or 0 */
+	char		newest[64];
+} PstRabbitMarking;
 
 typedef struct PstRabbitProof PstRabbitProof;
 
@@ -75,6 +92,8 @@ typedef struct PstRabbit
 	PstFault	fault;
 	PstFault	refusals[PST_RABBIT_REFUSALS];
 	PstRabbitProof *proofs;		/* that routes have delivered */
+	PstRabbitMarking marking;
+	PstFault	mark_refused;	/* why nonces cannot be kept here, if so */
 
 	StringInfoData body;
 	StringInfoData key;
@@ -83,6 +102,17 @@ typedef struct PstRabbit
 	StringInfoData member_name;
 	StringInfoData member_value;
 } PstRabbit;
+
+/* in rabbitmq.c */
+extern void pst_rabbit_forget_connection(PstRabbit *rabbit);	/* a new one: nothing is declared there */
+extern void pst_rabbit_refresh(PstRabbit *rabbit);	/* before it is used: notice that it died while idle */
+/* has it come up?  If not, and it is closed, all hosts have had their turn. */
+extern bool pst_rabbit_ready(PstRabbit *rabbit);
+
+/* in rabbitmq_mark.c */
+extern void pst_rabbit_mark(PstSink *sink, const PstShipment *shipment, bool leave);
+extern PstSinkProgress pst_rabbit_mark_step(PstRabbit *rabbit);
+extern const char *pst_rabbit_marked(const PstSink *sink);
 
 /* in rabbitmq_publish.c */
 extern bool pst_rabbit_publish(PstRabbit *rabbit, int nth);

@@ -164,11 +164,15 @@ take_page(PstRedis *redis, const redisReply *reply, bool *done)
 			stream->from_ms = ms;
 			stream->from_ordinal = ordinal + 1;
 		}
-		/* what was sent since the runs were chosen is behind the last one */
-		if (position && strtoll(position, NULL, 10) > redis->shipment->to_position)
-			continue;
 		if (name == NULL)
 			continue;
+		/* what was sent since the runs were chosen is behind the last one */
+		if (position && strtoll(position, NULL, 10) > redis->shipment->to_position)
+		{
+			if (redis->shipment->open_end)
+				pst_holding_add_other(&redis->asking.holding, name, strlen(name));
+			continue;
+		}
 		pst_holding_add(&redis->asking.holding, name, strlen(name), 1);
 		nth = pst_holding_find(&redis->asking.holding, name, strlen(name));
 		if (nth >= 0)

@@ -94,7 +94,7 @@ typedef struct PstRedis
 	int			wait_replicas;	/* so many are to have the events, or 0 */
 	int			wait_timeout;	/* ms */
 	StringInfoData owner;		/* what a claim of ours says */
-	StringInfoData claimed;		/* streams that are ours by this connection, each ended by NUL */
+	StringInfoData claimed;		/* keys of the claims that are ours by this connection, each ended by NUL */
 	StringInfoData claimants;	/* what each of their claims says, likewise */
 	StringInfoData claiming;	/* those that are asked for */
 	int			claim_at;		/* the one whose answer is next */
@@ -102,6 +102,8 @@ typedef struct PstRedis
 	bool		superseded;		/* an older worker's claim stands there, */
 	bool		supersede;		/* and is overwritten */
 	bool		moved;			/* a claim has changed: this connection is to be closed */
+	bool		may_not_claim;	/* a route: the user lacks the right */
+	PstFault	unmarked;		/* why this shipment goes without a claim, if it does */
 	PstRedisChunk chunks[2];
 	int			current;		/* the chunk that is in flight */
 	int			formatted;		/* events of the shipment formatted so far */

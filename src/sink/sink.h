@@ -63,6 +63,7 @@ typedef struct PstFault
 	int			retry_after;	/* ms: the sink asks for no other try before */
 	bool		unseen;			/* nothing was sent: first look what is there */
 	bool		fenced;			/* nothing was sent: a newer nonce of this log is there */
+	bool		unmarked;		/* no fault: it was sent, but a nonce could not be left there; what and peer_said tell why */
 	char		what[192];		/* in our words, without secrets */
 	char		peer_said[512]; /* in the sink's words */
 } PstFault;
@@ -129,6 +130,8 @@ typedef struct PstShipment
 	const PstEvent *events;
 	int			nevents;		/* > 0 */
 	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
+	const char *mark;			/* what the nonce is kept under: of this log and route, hex digits and '-'; or NULL */
+	bool		open_end;		/* of a run that is asked for: there the route stands */
 	int			era;			/* of the sink, in which the worker has seen what it holds; 0: it need not */
 } PstShipment;
 
@@ -186,6 +189,20 @@ typedef struct PstSinkOps
 	void		(*look) (PstSink *sink, const PstShipment *shipment);
 	bool		(*lacks) (const PstSink *sink, int nth, int64 *top);
 	int			(*era) (const PstSink *sink);	/* >= 0 */
+
+	/*
+	 * Both or neither, to tell copies of a cluster apart: keeps a nonce under the
+	 * shipment's mark, out of the way of the events.  mark() is begun and driven
+	 * like ask(), but there are no events; if leave, it puts the shipment's nonce there, but never in
+	 * place of a newer one.  Then marked() gives the newest that is there, or NULL
+	 * if none is, valid until the sink is asked or sent something again; unless
+	 * fault() tells why not, as PST_REJECTED if it can keep none here.  What to
+	 * make of it is the worker's (fence.c), which asks now and then.  A sink that
+	 * holds nonces against each other with every shipment has neither: it sets
+	 * fenced, or unmarked, in its fault.
+	 */
+	void		(*mark) (PstSink *sink, const PstShipment *shipment, bool leave);
+	const char *(*marked) (const PstSink *sink);
 } PstSinkOps;
 
 /* The first member of every sink's own struct. */
@@ -230,6 +247,15 @@ pst_sink_look(PstSink *sink, const PstShipment *shipment)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->look(sink, shipment);
+}
+
+static inline void
+pst_sink_mark(PstSink *sink, const PstShipment *shipment, bool leave)
+{
+	Assert(!sink->sending);
+	Assert(shipment->mark && shipment->nonce);
+	sink->sending = true;
+	sink->ops->mark(sink, shipment, leave);
 }
 
 static inline PstSinkProgress
@@ -280,6 +306,11 @@ extern PGDLLEXPORT char *pst_option_copy(const PstSinkOps *ops, const PstOption 
 extern PGDLLEXPORT int pst_option_int(const PstSinkOps *ops, const PstOption *options, const char *name);
 extern PGDLLEXPORT bool pst_option_bool(const PstSinkOps *ops, const PstOption *options, const char *name);
 extern void pst_sink_init(void);	/* registers the kinds built in */
+
+/* in nonce.c: less than, equal to or greater than 0 as a is older than b, the same, or newer */
+extern PGDLLEXPORT int pst_nonce_compare(const char *a, const char *b);
+/* false if it is none */
+extern PGDLLEXPORT bool pst_nonce_read(const char *nonce, int *timeline, int64 *number);
 
 /* in option.c: checks one option, throws with a hint that names the valid ones */
 extern PGDLLEXPORT void pst_check_option(const PstSinkOps *ops, PstOptionPlace place,

@@ -41,6 +41,8 @@ struct PstAudit
 	bool		begun;			/* the sink was asked for a first range */
 	bool		read_all;
 	int			refilled;
+	int64		covered;		/* up to here ranges were read */
+	int64		diverged;
 };
 
 #define ACKS(slot) "(SELECT from_position FROM persistomata.ack_" #slot \
@@ -204,6 +206,7 @@ finish(PstSinkWorker *worker, const char *error)
 	pst_work_begin_sql("ending a reconciliation");
 	write_end(worker, error);
 	pst_work_end_sql();
+	pst_diverged_tell(worker->audit->outlet, worker->audit->run, worker->audit->diverged);
 	pst_audit_drop(worker);
 }
 
@@ -230,6 +233,7 @@ choose_range(PstAudit *audit, const Datum *asked, const bool *null)
 	if (!null[1])
 		audit->to_position = Min(audit->to_position, DatumGetInt64(asked[1]));
 
+	audit->covered = from - 1;
 	audit->reading.cursor.next_position = from;
 	pst_reader_seek(audit->reading.reader, from);
 	pst_query_write(&prune_query, args, NULL);
@@ -309,13 +313,28 @@ read_range(PstSinkWorker *worker, PstAudit *audit)
 		audit->read_all = true;
 		return;
 	}
-	while (n < parcel->shipment.nevents && parcel->batch.events[n].position <= audit->to_position)
+	while (n < parcel->shipment.nevents && parcel->batch.events[n].position <= audit->to_position &&
+		   parcel->batch.events[n].position >> 32 == parcel->batch.events[0].position >> 32)
 		n++;
+	/* no range goes on behind the gap that a promotion left: the gap is its end */
+	if (n < parcel->shipment.nevents && parcel->batch.events[n].position <= audit->to_position)
+	{
+		parcel->shipment.to_position = parcel->batch.events[n].position - 1;
+		pst_reader_seek(audit->reading.reader, parcel->batch.events[n].position);
+		audit->reading.read_cut = 0;
+	}
 	parcel->shipment.nevents = n;
 	parcel->shipment.to_position = Min(parcel->shipment.to_position, audit->to_position);
 	audit->reading.cursor.next_position = parcel->shipment.to_position + 1;
 	if (n == 0)
+	{
 		pst_parcel_drop(parcel);
+		return;
+	}
+	/* where nothing was for this route, there may be what is not ours */
+	parcel->shipment.from_position = audit->covered + 1;
+	audit->covered = parcel->shipment.to_position;
+	parcel->shipment.open_end = audit->to_position >= audit->outlet->cursor.next_position - 1;
 }
 
 static void
@@ -407,6 +426,7 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	int64		found = holding->nstrays;
 	int64		unknown = 0;
 	List	   *strays;
+	List	   *diverged;
 	Datum		args[11];
 
 	for (int i = 0; i < shipment->nevents; i++)
@@ -416,6 +436,7 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	}
 	pst_work_begin_sql("writing what a sink holds");
 	strays = take_strays(audit, holding);
+	diverged = pst_diverged_take(holding, &strays);
 	found -= holding->nstrays - list_length(strays);
 	args[0] = Int64GetDatum(audit->run);
 	args[1] = Int64GetDatum(shipment->from_position);
@@ -429,7 +450,10 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	args[9] = altered_names(shipment, holding);
 	args[10] = altered_fields(holding);
 	pst_query_write(&range_query, args, NULL);
+	if (diverged != NIL)
+		pst_diverged_write(audit->run, shipment->from_position, names_of(shipment, holding, 1, 0, diverged));
 	pst_work_end_sql();
+	audit->diverged += list_length(diverged);
 	audit->refilled += holding->refilled;
 }
 
@@ -447,6 +471,7 @@ ask_range(PstSinkWorker *worker, PstAudit *audit)
 		pst_connection_open(worker, connection);
 		pst_work_end();
 	}
+	parcel->shipment.nonce = worker->nonce;
 	pst_worker_doing("comparing, waiting for the sink", false);
 	pst_sink_ask(connection->sink, &parcel->shipment, !audit->begun, audit->parcels[1].outlet == NULL);
 	audit->begun = true;

@@ -254,30 +254,35 @@ pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 	return true;
 }
 
-/* False if it was broken off. */
+/* False if it was broken off, or may not be sent. */
 static bool
 send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstConnection *connection = parcel->outlet->connection;
 
-	pst_parcel_intend(worker, parcel);
 	if (connection->sink == NULL)
 	{
 		pst_work_begin("opening a sink");
 		pst_connection_open(worker, connection);
 		pst_work_end();
 	}
+	if (!pst_fence_pass(worker, parcel))
+		return false;
+	pst_parcel_intend(worker, parcel);
 	parcel->shipment.in_doubt = parcel->in_doubt_since != 0;
 	parcel->shipment.in_doubt_ms = parcel->in_doubt_since == 0 ? 0 :
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
-	parcel->shipment.nonce = worker->nonce;
 	parcel->shipment.era = pst_loss_era(worker, parcel);
 	pst_worker_doing("sending, waiting for the sink", false);
 	pst_sink_send(connection->sink, &parcel->shipment);
 	if (pst_await_sink(worker, connection->sink, true))
+	{
+		pst_fence_note(parcel);
+		pst_diverged_suspect(worker, parcel);
 		return true;
+	}
 	break_off(worker, parcel);
 	return false;
 }
@@ -345,7 +350,7 @@ next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 		if (at > now)
 		{
 			wait = pst_sooner(wait, pst_ms_until(at) + 1);
-			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
+			*retry |= Max(Max(outlet->retry_at, outlet->letters_at), outlet->connection->retry_at) > now;
 		}
 	}
 	/* nor when one is mended */
@@ -383,7 +388,7 @@ cycle(PstSinkWorker *worker)
 		if (send_parcel(worker, parcel) && !pst_loss_look(worker, parcel))
 			pst_settle(worker, parcel);
 	}
-	else if (parcel->outlet != NULL || !pst_audit_step(worker))
+	else if (parcel->outlet != NULL || !(pst_fence_step(worker) || pst_audit_step(worker)))
 	{
 		/* nobody waits for a byte of ours: now or soon */
 		int			wait = pst_acknowledge_in_ms(worker);
