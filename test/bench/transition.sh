@@ -17,6 +17,7 @@
 # the relay off: what it costs is not measured here.
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+. "$top/test/bench/pgq.sh"
 
 rounds=5 seconds=5 rows=100000
 chosen=()
@@ -122,25 +123,6 @@ scripts() {
 		$key
 		SELECT pgq.insert_event('bench', 'coin', '{"key": "' || :id || '", "event": "coin", "from": "opened", "to": "opened", "args": {"n": 1}, "row": {"id": 1, "state": "opened", "coins": 1, "owner": "owner 1"}}');
 	END
-}
-
-# ---- pgq ----------------------------------------------------------------------
-
-# PgQ comes as a package; without installing, its files are put beside ours.
-have_pgq() {
-	local share lib deb
-	share=$("$PG_CONFIG" --sharedir) lib=$("$PG_CONFIG" --pkglibdir)
-	[ ! -f "$share/extension/pgq.control" ] || return 0
-	if [ -z "${PST_NO_INSTALL:-}" ]; then
-		install_packages "postgresql-$(pg_major)-pgq3"
-		return
-	fi
-	deb=$(mktemp -d "${TMPDIR:-/tmp}/pst-pgq.XXXXXX")
-	(cd "$deb" && apt-get -qq download "postgresql-$(pg_major)-pgq3" && dpkg -x ./*.deb . &&
-		cp -R usr/share/postgresql/*/extension/. "$share/extension/" &&
-		cp -R usr/lib/postgresql/*/lib/. "$lib/") >/dev/null 2>&1
-	rm -rf "$deb"
-	[ -f "$share/extension/pgq.control" ]
 }
 
 # ---- rows ---------------------------------------------------------------------

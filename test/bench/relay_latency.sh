@@ -1,0 +1,258 @@
+# The latency row of test/bench/relay.sh; sourced by it.
+#
+# An observer at each sink (bare/observe.c) says when each event is visible there;
+# pgbench's log says when its transaction was sent and when COMMIT had returned, by
+# the same clock.  Counted is from the return of COMMIT; the other, from before the
+# transaction was sent, is shown beside it.  The first two seconds of a run are left
+# out.  In turn, in each round: bare clients, us, the relay in Node, PgQ with its own
+# ticker, PgQ with a tight one; always three sinks at once under the same load.
+
+kinds='clickhouse redis rabbitmq'
+poll_ms=${poll_ms:-10} warm=2
+
+# ---- what runs beside ---------------------------------------------------------
+
+start_observers() {
+	local kind name
+	for kind in $kinds; do
+		name=bench
+		[ "$kind" != clickhouse ] || name=$1
+		[ "$kind" != rabbitmq ] || name=q
+		aside "$work/observe" "$kind" "${port[$kind]}" "$name" "$poll_ms" >"$work/seen.$kind"
+	done
+}
+
+# tagged SCRIPT: the load, each transaction with a tag of its own
+tagged() {
+	rm -f "$work"/commits.*
+	"$pg_bin/pgbench" -n -M prepared -c 4 -j 2 -T $((seconds + warm)) -R "$rate" -D n=0 -l --log-prefix="$work/commits" \
+		-h "$work/pg" -U postgres -f "$work/$1.sql" bench >/dev/null 2>&1 || die "the load $1 failed"
+}
+
+# Until every tag was seen at every sink.
+await_seen() {
+	local kind wanted
+	wanted=$(cat "$work"/commits.* | wc -l)
+	for kind in $kinds; do
+		for _ in $(seq 600); do
+			[ "$(grep -vc poll "$work/seen.$kind")" -lt "$wanted" ] || continue 2
+			sleep 0.2
+		done
+		die "at $kind $(grep -vc poll "$work/seen.$kind") of $wanted events of $1 are visible"
+	done
+}
+
+# gather WHO: the figures of a run
+gather() {
+	local kind p50 p99 sent50 sent99
+	for kind in $kinds; do
+		read -r p50 p99 sent50 sent99 < <(python3 "$top/test/bench/latency.py" join "$warm" "$work/seen.$kind" "$work"/commits.*)
+		note "$1.$kind.p50" "$p50"
+		note "$1.$kind.p99" "$p99"
+		note "$1.$kind.sent50" "$sent50"
+		note "$1.$kind.sent99" "$sent99"
+	done
+}
+
+# run WHO SCRIPT TABLE: with whatever delivers already up
+run_tagged() {
+	start_observers "$3"
+	tagged "$2"
+	await_seen "$1"
+	end_asides
+	gather "$1"
+	for kind in $kinds; do empty "$kind"; done
+}
+
+# ---- bare clients, and commits alone --------------------------------------------
+
+# What is sent at this load, kept for the bare clients.
+record_load() {
+	local kind at
+	[ ! -d "$work/sent/load" ] || return 0
+	postgres_folder "$work/sent/load"
+	for kind in $kinds; do
+		at=$(free_port)
+		aside python3 "$top/test/bench/record.py" listen "$at" "${port[$kind]}" "$work/sent/load/$kind.raw"
+		sleep 1
+		sink_sql "$kind" "loaded_$kind" "$at" | sql >/dev/null
+		new_route "loaded_$kind" "$kind" fired now "loaded_$kind"
+	done
+	load $((seconds + warm)) >/dev/null
+	for kind in $kinds; do
+		await_drained "loaded_$kind"
+		sql -c "SELECT persistomata.drop_route('loaded_$kind')" -c "SELECT persistomata.drop_route('keep_loaded_$kind')" >/dev/null
+	done
+	end_asides
+	for kind in $kinds; do
+		python3 "$top/test/bench/record.py" "$kind" "$work/sent/load/$kind.raw" "$work/sent/load/$kind" || die "what was recorded cannot be read"
+		empty "$kind"
+	done
+}
+
+# commits NAME SETTING: transactions that only commit, while the load runs
+commits() {
+	PGOPTIONS="-c synchronous_commit=$2" "$pg_bin/pgbench" -n -M prepared -c 1 -T "$seconds" -R 50 -l --log-prefix="$work/alone.$1" \
+		-h "$work/pg" -U postgres -f "$work/commit.sql" bench >/dev/null 2>&1
+}
+
+run_bare() {
+	local kind requests pids=() p50 on off
+	rm -f "$work"/alone.*
+	requests=$(calc "$(ls "$work"/sent/load/clickhouse.*.body | wc -l) / ($seconds + $warm)")
+	start_observers bench
+	load $((seconds + warm)) >"$work/bare.tps" &
+	pids+=($!)
+	sleep 1
+	commits flushed on & pids+=($!)
+	commits unflushed off & pids+=($!)
+	"$work/pace" clickhouse "${port[clickhouse]}" "$work/sent/load/clickhouse" "$requests" "$seconds" >"$work/paced.clickhouse" & pids+=($!)
+	"$work/pace" redis "${port[redis]}" "$work/sent/load/redis.commands" "$rate" "$seconds" >"$work/paced.redis" & pids+=($!)
+	"$work/pace" rabbitmq "${port[rabbitmq]}" "$work/sent/load/rabbitmq.messages" "$rate" "$seconds" >"$work/paced.rabbitmq" & pids+=($!)
+	wait "${pids[@]}" || die "a bare client failed"
+	end_asides
+	for kind in $kinds; do
+		p50=$(python3 "$top/test/bench/latency.py" column "$work/paced.$kind")
+		note "bare.$kind.p50" "${p50% *}"
+		note "bare.$kind.p99" "${p50#* }"
+		empty "$kind"
+	done
+	on=$(python3 "$top/test/bench/latency.py" commits "$work"/alone.flushed.*)
+	off=$(python3 "$top/test/bench/latency.py" commits "$work"/alone.unflushed.*)
+	note commit "$on"
+	note flush "$(calc "($on > $off) ? $on - $off : 0")"
+}
+
+# ---- us and the peers -------------------------------------------------------------
+
+latency_ours() {
+	local kind figure
+	for kind in $kinds; do new_route "l_$kind" "$kind" fired now; done
+	start_observers bench
+	tagged fire
+	await_seen ours
+	end_asides
+	gather ours
+	for kind in $kinds; do
+		for figure in p50 p99; do
+			note "acknowledged.$kind.$figure" "$(sql -c "SELECT round(${figure}_ms::numeric, 3) FROM persistomata.stat_route WHERE route = 'l_$kind'")"
+		done
+		sql -c "SELECT persistomata.drop_route('l_$kind')" >/dev/null
+		empty "$kind"
+	done
+	note poll "$(awk '$1 == "poll" { n++; every += $2; took += $3 } END { if (n) print every / n / 2 + took / n }' "$work/seen.clickhouse")"
+}
+
+latency_node() {
+	local kind
+	for kind in $kinds; do aside node "$work/peer/relay.js" "$kind" "${port[$kind]}" "outbox_$kind" 10; done
+	sleep 1
+	run_tagged node outbox peer
+	sql -c 'TRUNCATE outbox_clickhouse, outbox_redis, outbox_rabbitmq'
+}
+
+# latency_pgq WHO MS: a consumer for each sink that looks every MS
+latency_pgq() {
+	local kind
+	for kind in $kinds; do
+		sql -c "SELECT pgq.register_consumer('$1', '$kind')" >/dev/null
+		aside node "$work/peer/pgq.js" "$kind" "${port[$kind]}" "$1" "$2"
+	done
+	if [ "$1" = pgq ]; then
+		aside "$pgqd" "$work/pgqd.ini"
+	else
+		aside "$pg_bin/psql" -X -q -h "$work/pg" -U postgres bench -c '\o /dev/null' -f <(echo "SELECT pgq.ticker('$1') \\watch 0.01")
+	fi
+	sleep 2
+	run_tagged "$1" "$1" peer
+	for kind in $kinds; do sql -c "SELECT pgq.unregister_consumer('$1', '$kind')" >/dev/null; done
+}
+
+prepare_latency() {
+	local tag='\set n :n + 1\n\set tag :client_id * 10000000 + :n\n'
+	printf "$tag"'\\set id random(1, 10000)\nSELECT persistomata.fire('\''fired'\'', :id::bigint, '\''coin'\'', jsonb_build_object('\''tag'\'', :tag::bigint));\n' >"$work/fire.sql"
+	printf "${tag}SELECT write_outbox(:tag);\n" >"$work/outbox.sql"
+	printf "${tag}SELECT pgq.insert_event('pgq', 'bench.coin', tagged(:tag)::text);\n" >"$work/pgq.sql"
+	printf "${tag}SELECT pgq.insert_event('pgq_tight', 'bench.coin', tagged(:tag)::text);\n" >"$work/pgq_tight.sql"
+	echo "SELECT pg_logical_emit_message(true, 'bench', 'commit');" >"$work/commit.sql"
+	record_load
+	[ -n "$peer" ] || return 0
+	peers_ready
+	have_pgqd || die "no pgqd"
+	printf '[pgqd]\nlogfile = %s\npidfile = %s\nbase_connstr = host=%s user=postgres\ninitial_database = bench\ndatabase_list = bench\n' \
+		"$work/pgqd.log" "$work/pgqd.pid" "$work/pg" >"$work/pgqd.ini"
+	latency_sql | sql >/dev/null || die "the peers' tables could not be made"
+}
+
+# The same event as ours, with a tag, in an outbox for each relay or in a queue.
+# pgq has the defaults of PgQ, pgq_tight a tick whenever there is something.
+latency_sql() {
+	cat <<-END
+		CREATE SEQUENCE place;
+		CREATE TABLE sample AS SELECT payload FROM outbox_filled LIMIT 1;
+		CREATE FUNCTION tagged(tag bigint) RETURNS jsonb LANGUAGE sql AS \$\$
+			SELECT payload || jsonb_build_object('position', nextval('place'), 'args', jsonb_build_object('tag', tag)) FROM sample \$\$;
+		CREATE TABLE outbox_clickhouse (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, topic text NOT NULL, payload jsonb NOT NULL);
+		CREATE TABLE outbox_redis (LIKE outbox_clickhouse INCLUDING ALL);
+		CREATE TABLE outbox_rabbitmq (LIKE outbox_clickhouse INCLUDING ALL);
+		CREATE FUNCTION write_outbox(tag bigint) RETURNS void LANGUAGE plpgsql AS \$\$
+		DECLARE event jsonb := tagged(tag);
+		BEGIN
+			INSERT INTO outbox_clickhouse (topic, payload) VALUES ('bench.coin', event);
+			INSERT INTO outbox_redis (topic, payload) VALUES ('bench.coin', event);
+			INSERT INTO outbox_rabbitmq (topic, payload) VALUES ('bench.coin', event);
+		END \$\$;
+		SELECT pgq.create_queue('pgq'), pgq.create_queue('pgq_tight');
+		SELECT pgq.set_queue_config('pgq_tight', 'ticker_max_count', '1'), pgq.set_queue_config('pgq_tight', 'ticker_max_lag', '1 millisecond');
+	END
+}
+
+# ---- the row ----------------------------------------------------------------------
+
+# The bound of GOALS, of this run's figures: per round, as each round has its load.
+bounds() {
+	local kind
+	for kind in $kinds; do
+		paste "$work/figures.flush" "$work/figures.bare.$kind.p50" | awk '{ print 2 * $1 + $2 + 3 }' >"$work/figures.bound.$kind"
+		paste "$work/figures.ours.$kind.p50" "$work/figures.bound.$kind" | awk '{ print $1 / $2 }' >"$work/figures.ours.$kind.of50"
+		paste "$work/figures.ours.$kind.p99" "$work/figures.bound.$kind" | awk '{ print $1 / $2 / 5 }' >"$work/figures.ours.$kind.of99"
+	done
+}
+
+latency_table() {
+	local kind who name
+	show 'a commit alone at that load, p50' commit ms
+	show '... of which the WAL flush: less one with synchronous_commit off' flush ms
+	show 'what asking ClickHouse adds to its latencies, about' poll ms "half of the time between two SELECTs, and one SELECT"
+	for kind in $kinds; do
+		show "$kind, a bare client at that rate, sent → acknowledged, p50" "bare.$kind.p50" ms "p99 $(median "bare.$kind.p99")"
+		judge "$kind, commit → visible, p50" "ours.$kind.p50" ≤ "$(middle "bound.$kind")" ms "from before the transaction was sent $(median "ours.$kind.sent50")"
+		judge '... p99' "ours.$kind.p99" ≤ "$(calc "5 * $(middle "bound.$kind")")" ms "from before the transaction was sent $(median "ours.$kind.sent99")"
+		judge '... p50 and p99, of what is wanted in the same round' "ours.$kind.of50" ≤ 1 '' "p99 $(median "ours.$kind.of99")"
+		show '... commit → acknowledged, p50, as stat_route says' "acknowledged.$kind.p50" ms "p99 $(median "acknowledged.$kind.p99")"
+		[ -z "$peer" ] || for who in node pgq pgq_tight; do
+			case $who in
+				node) name='the Node relay, which looks every 10 ms' ;;
+				pgq) name='PgQ with pgqd as it comes, a consumer that looks every 100 ms' ;;
+				pgq_tight) name='PgQ, a tick and a look every 10 ms' ;;
+			esac
+			show "$kind, $name, commit → visible, p50" "$who.$kind.p50" ms "p99 $(median "$who.$kind.p99")"
+		done
+	done
+}
+
+run_latency() {
+	local round
+	prepare_latency
+	for round in $(seq "$rounds"); do
+		progress "latency, round $round of $rounds"
+		run_bare
+		latency_ours
+		[ -n "$peer" ] || continue
+		latency_node
+		latency_pgq pgq 100
+		latency_pgq pgq_tight 10
+	done
+	bounds
+	latency_table
+}
