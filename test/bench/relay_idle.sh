@@ -12,17 +12,20 @@ plain_sql() { "$pg_bin/psql" -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/plain" -U 
 idle_position() { "$1" -c 'SELECT pg_current_wal_insert_lsn()'; }
 
 settle() {
-	local last='' position quiet=0
+	local last='' position quiet=0 from plain_from
 	sql -c CHECKPOINT
 	plain_sql -c CHECKPOINT
+	from=$(idle_position sql) plain_from=$(idle_position plain_sql)
 	for _ in $(seq 60); do
 		position=$(idle_position sql)/$(idle_position plain_sql)
 		[ "$position" = "$last" ] && quiet=$((quiet + 5)) || quiet=0
-		[ "$quiet" -lt 20 ] || return 0
+		[ "$quiet" -lt 20 ] || break
 		last=$position
 		sleep 5
 	done
-	die "the clusters do not come to rest"
+	[ "$quiet" -ge 20 ] || die "the clusters do not come to rest"
+	progress 'written after the checkpoint, until there was nothing for 20 s:'
+	{ records pg "$from" "$(idle_position sql)"; records plain "$plain_from" "$(idle_position plain_sql)"; } >&2
 }
 
 # switches: waits of the launcher, schedulers and workers so far
@@ -45,40 +48,45 @@ records() {
 		sed -n 's/^rmgr: \([^ ]*\) .*desc: \([A-Z_+]*\).*/\1 \2/p' | sort | uniq -c | sed "s/^ */$1: /"
 }
 
-# What the questions of a window cost when nothing else is there: asked once in vain.
-idle_window() {
-	local from plain_from xids queries own
+# window SECONDS: sets what there was: wal, plain, xids, queries (ours too), wakeups
+window() {
+	local from plain_from
 	switches >"$work/before"
-	own=$(transactions)
+	sleep 0.5					# ended backends tell their figures a little later
 	queries=$(transactions)
-	own=$((queries - own))
 	from=$(idle_position sql) plain_from=$(idle_position plain_sql)
 	xids=$(sql -c "SELECT split_part(pg_current_snapshot()::text, ':', 2)")
 	sleep "$1"
 	xids=$(($(sql -c "SELECT split_part(pg_current_snapshot()::text, ':', 2)") - xids))
-	note idle.xids "$xids"
-	note idle.wal "$(sql -c "SELECT pg_current_wal_insert_lsn() - '$from'")"
-	note idle.plain "$(plain_sql -c "SELECT pg_current_wal_insert_lsn() - '$plain_from'")"
+	wal=$(sql -c "SELECT pg_current_wal_insert_lsn() - '$from'")
+	plain=$(plain_sql -c "SELECT pg_current_wal_insert_lsn() - '$plain_from'")
 	switches >"$work/after"
+	sleep 0.5
+	queries=$(($(transactions) - queries))
 	cut -d' ' -f1 "$work/before" | cmp -s - <(cut -d' ' -f1 "$work/after") || die "a worker was started or ended while idle"
-	note idle.wakeups "$(join "$work/before" "$work/after" | awk -v s="$1" '{ n = ($3 - $2) / s; if (n > m) m = n } END { printf "%.3f", m }')"
-	# a statement of psql is a transaction: five since the count, and those of the count itself
-	queries=$(($(transactions) - queries - own - 5))
-	note idle.queries "$((queries > 0 ? queries : 0))"
+	wakeups=$(join "$work/before" "$work/after" | awk -v s="$1" '{ n = ($3 - $2) / s; if (n > m) m = n } END { printf "%.3f", m }')
 	records pg "$from" "$(idle_position sql)" >>"$work/records"
 	records plain "$plain_from" "$(idle_position plain_sql)" >>"$work/records"
 }
 
 run_idle() {
-	local kind round
+	local kind round queries xids wal plain wakeups asking
 	start_cluster "$work/plain" "${settings[@]}" "shared_preload_libraries = ''" || die "the second cluster did not start"
 	for kind in $kinds; do new_route "i_$kind" "$kind" fired now; done
 	: >"$work/records"
 	progress 'idle: waiting until nothing is written'
 	settle
+	# what asking alone takes: the same questions with next to no time between
+	window 0.1
+	asking=$queries
 	for round in $(seq "$rounds"); do
 		progress "idle, window $round of $rounds"
-		idle_window $((seconds / rounds > 0 ? seconds / rounds : 1))
+		window $((seconds / rounds > 0 ? seconds / rounds : 1))
+		note idle.wal "$wal"
+		note idle.plain "$plain"
+		note idle.xids "$xids"
+		note idle.queries $((queries > asking ? queries - asking : 0))
+		note idle.wakeups "$wakeups"
 	done
 	for kind in $kinds; do sql -c "SELECT persistomata.drop_route('i_$kind')" >/dev/null; done
 	stop_cluster "$work/plain"
