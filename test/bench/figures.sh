@@ -45,7 +45,7 @@ judge() {
 	local figure
 	figure="$(median "$2")${5:+ $5}" || exit 1
 	within "$2" "$3" "$4" || figure="**$figure**"
-	row "$1" "$figure${6:+; $6}" "$3 $4${5:+ $5}"
+	row "$1" "$figure${6:+; $6}" "$3 $(calc "$4 == int($4) ? $4 : sprintf(\"%.2f\", $4)")${5:+ $5}"
 }
 
 # show WHAT NAME [UNIT [MORE]]: a figure that nothing is wanted of

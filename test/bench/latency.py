@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Makes figures of what the latency runs of relay.sh wrote, in milliseconds.
 
-  latency.py join SKIP SEEN COMMITS...   p50 and p99 from the return of COMMIT to the event's being visible, then
+  latency.py join SKIP SEEN COMMITS      p50 and p99 from the return of COMMIT to the event's being visible, then
                                          both from before the transaction was sent
   latency.py commits COMMITS...          the median time of a transaction
   latency.py column FILE                 p50 and p99 of a column of numbers
 
-COMMITS are pgbench's logs (-l, with -R), SEEN is what observe printed.  A transaction of a client's number N has the
-tag client * 10000000 + N.  Those of the first SKIP seconds are left out.  An event that was never seen is an error.
+COMMITS is what write printed, SEEN what observe did.  Transactions of the first SKIP seconds are left out.  An event
+that was never seen is an error.
 """
 import sys
 
@@ -20,22 +20,18 @@ def percentile(values, p):
     return values[max(0, -(-len(values) * p // 100) - 1)]
 
 
-def transactions(files):
+def transactions(file):
     """Of each transaction: tag, microseconds since 1970 when it was sent, and when COMMIT had returned."""
-    for file in files:
-        for line in open(file):
-            client, number, took, _, second, fraction, lag = line.split()
-            end = int(second) * 1000000 + int(fraction)
-            yield int(client) * 10000000 + int(number), end - (int(took) - int(lag)), end
+    return [tuple(map(int, line.split())) for line in open(file)]
 
 
-def join(skip, seen_file, *files):
+def join(skip, seen_file, file):
     seen = {}
     for line in open(seen_file):
         tag, at = line.split()[:2]
         if tag != "poll":
             seen.setdefault(int(tag), int(at))
-    all_of = sorted(transactions(files), key=lambda t: t[2])
+    all_of = sorted(transactions(file), key=lambda t: t[2])
     if not all_of:
         sys.exit("no transaction")
     missing = [tag for tag, _, _ in all_of if tag not in seen]
@@ -48,8 +44,8 @@ def join(skip, seen_file, *files):
     print(*(f"{percentile(values, p):.3f}" for values in (returned, sent) for p in (50, 99)))
 
 
-def commits(*files):
-    print(f"{percentile([(end - begin) / 1000 for _, begin, end in transactions(files)], 50):.4f}")
+def commits(file):
+    print(f"{percentile([(end - begin) / 1000 for _, begin, end in transactions(file)], 50):.4f}")
 
 
 def column(file):

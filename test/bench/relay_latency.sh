@@ -1,14 +1,15 @@
 # The latency row of test/bench/relay.sh; sourced by it.
 #
-# An observer at each sink (bare/observe.c) says when each event is visible there;
-# pgbench's log says when its transaction was sent and when COMMIT had returned, by
-# the same clock.  Counted is from the return of COMMIT; the other, from before the
+# An observer at each sink (bare/observe.c) says when each event is visible there; the
+# writers (bare/write.c) say when its transaction was sent and when COMMIT had returned,
+# by the same clock.  Counted is from the return of COMMIT; the other, from before the
 # transaction was sent, is shown beside it.  The first two seconds of a run are left
 # out.  In turn, in each round: bare clients, us, the relay in Node, PgQ with its own
 # ticker, PgQ with a tight one; always three sinks at once under the same load.
 
 kinds='clickhouse redis rabbitmq'
-poll_ms=${poll_ms:-10} warm=2
+poll_ms=10 warm=2
+fire="SELECT persistomata.fire('fired', 1 + (\$1 / 10000000 * 2500 + \$1 % 2500) % 10000, 'coin', jsonb_build_object('tag', \$1))"
 
 # ---- what runs beside ---------------------------------------------------------
 
@@ -22,17 +23,13 @@ start_observers() {
 	done
 }
 
-# tagged SCRIPT: the load, each transaction with a tag of its own
-tagged() {
-	rm -f "$work"/commits.*
-	"$pg_bin/pgbench" -n -M prepared -c 4 -j 2 -T $((seconds + warm)) -R "$rate" -D n=0 -l --log-prefix="$work/commits" \
-		-h "$work/pg" -U postgres -f "$work/$1.sql" bench >/dev/null 2>&1 || die "the load $1 failed"
-}
+# tagged STATEMENT: the load, each transaction with a tag of its own
+tagged() { "$work/write" 4 "$rate" $((seconds + warm)) "$1" >"$work/commits" || die "the load failed: $1"; }
 
 # Until every tag was seen at every sink.
 await_seen() {
 	local kind wanted
-	wanted=$(cat "$work"/commits.* | wc -l)
+	wanted=$(wc -l <"$work/commits")
 	for kind in $kinds; do
 		for _ in $(seq 600); do
 			[ "$(grep -vc poll "$work/seen.$kind")" -lt "$wanted" ] || continue 2
@@ -46,7 +43,7 @@ await_seen() {
 gather() {
 	local kind p50 p99 sent50 sent99
 	for kind in $kinds; do
-		read -r p50 p99 sent50 sent99 < <(python3 "$top/test/bench/latency.py" join "$warm" "$work/seen.$kind" "$work"/commits.*)
+		read -r p50 p99 sent50 sent99 < <(python3 "$top/test/bench/latency.py" join "$warm" "$work/seen.$kind" "$work/commits")
 		note "$1.$kind.p50" "$p50"
 		note "$1.$kind.p99" "$p99"
 		note "$1.$kind.sent50" "$sent50"
@@ -54,7 +51,7 @@ gather() {
 	done
 }
 
-# run WHO SCRIPT TABLE: with whatever delivers already up
+# run_tagged WHO STATEMENT TABLE: with whatever delivers already up
 run_tagged() {
 	start_observers "$3"
 	tagged "$2"
@@ -90,22 +87,21 @@ record_load() {
 	done
 }
 
-# commits NAME SETTING: transactions that only commit, while the load runs
+# commits SETTING: transactions that only commit, while the load runs
 commits() {
-	PGOPTIONS="-c synchronous_commit=$2" "$pg_bin/pgbench" -n -M prepared -c 1 -T "$seconds" -R 50 -l --log-prefix="$work/alone.$1" \
-		-h "$work/pg" -U postgres -f "$work/commit.sql" bench >/dev/null 2>&1
+	PGOPTIONS="-c synchronous_commit=$1" "$work/write" 1 50 "$seconds" \
+		"SELECT pg_logical_emit_message(true, 'bench', \$1::text)" >"$work/alone.$1"
 }
 
 run_bare() {
 	local kind requests pids=() p50 on off
-	rm -f "$work"/alone.*
 	requests=$(calc "$(ls "$work"/sent/load/clickhouse.*.body | wc -l) / ($seconds + $warm)")
 	start_observers bench
-	load $((seconds + warm)) >"$work/bare.tps" &
+	tagged "$fire" &
 	pids+=($!)
 	sleep 1
-	commits flushed on & pids+=($!)
-	commits unflushed off & pids+=($!)
+	commits on & pids+=($!)
+	commits off & pids+=($!)
 	"$work/pace" clickhouse "${port[clickhouse]}" "$work/sent/load/clickhouse" "$requests" "$seconds" >"$work/paced.clickhouse" & pids+=($!)
 	"$work/pace" redis "${port[redis]}" "$work/sent/load/redis.commands" "$rate" "$seconds" >"$work/paced.redis" & pids+=($!)
 	"$work/pace" rabbitmq "${port[rabbitmq]}" "$work/sent/load/rabbitmq.messages" "$rate" "$seconds" >"$work/paced.rabbitmq" & pids+=($!)
@@ -117,8 +113,8 @@ run_bare() {
 		note "bare.$kind.p99" "${p50#* }"
 		empty "$kind"
 	done
-	on=$(python3 "$top/test/bench/latency.py" commits "$work"/alone.flushed.*)
-	off=$(python3 "$top/test/bench/latency.py" commits "$work"/alone.unflushed.*)
+	on=$(python3 "$top/test/bench/latency.py" commits "$work/alone.on")
+	off=$(python3 "$top/test/bench/latency.py" commits "$work/alone.off")
 	note commit "$on"
 	note flush "$(calc "($on > $off) ? $on - $off : 0")"
 }
@@ -129,7 +125,7 @@ latency_ours() {
 	local kind figure
 	for kind in $kinds; do new_route "l_$kind" "$kind" fired now; done
 	start_observers bench
-	tagged fire
+	tagged "$fire"
 	await_seen ours
 	end_asides
 	gather ours
@@ -147,7 +143,7 @@ latency_node() {
 	local kind
 	for kind in $kinds; do aside node "$work/peer/relay.js" "$kind" "${port[$kind]}" "outbox_$kind" 10; done
 	sleep 1
-	run_tagged node outbox peer
+	run_tagged node "SELECT write_outbox(\$1)" peer
 	sql -c 'TRUNCATE outbox_clickhouse, outbox_redis, outbox_rabbitmq'
 }
 
@@ -169,17 +165,12 @@ latency_pgq() {
 	fi
 	unset PGOPTIONS
 	sleep 2
-	run_tagged "$1" "$1" peer
+	run_tagged "$1" "SELECT pgq.insert_event('$1', 'bench.coin', tagged(\$1)::text)" peer
 	for kind in $kinds; do sql -c "SELECT pgq.unregister_consumer('$1', '$kind')" >/dev/null; done
 }
 
 prepare_latency() {
-	local tag='\set n :n + 1\n\set tag :client_id * 10000000 + :n\n'
-	printf "$tag"'\\set id random(1, 10000)\nSELECT persistomata.fire('\''fired'\'', :id::bigint, '\''coin'\'', jsonb_build_object('\''tag'\'', :tag::bigint));\n' >"$work/fire.sql"
-	printf "${tag}SELECT write_outbox(:tag);\n" >"$work/outbox.sql"
-	printf "${tag}SELECT pgq.insert_event('pgq', 'bench.coin', tagged(:tag)::text);\n" >"$work/pgq.sql"
-	printf "${tag}SELECT pgq.insert_event('pgq_tight', 'bench.coin', tagged(:tag)::text);\n" >"$work/pgq_tight.sql"
-	echo "SELECT pg_logical_emit_message(true, 'bench', 'commit');" >"$work/commit.sql"
+	export PGHOST=$work/pg PGUSER=postgres PGDATABASE=bench
 	record_load
 	[ -n "$peer" ] || return 0
 	peers_ready
@@ -224,6 +215,9 @@ bounds() {
 	done
 }
 
+# what ClickHouse's latencies are without the asking, by round
+unasked() { paste "$work/figures.ours.clickhouse.$1" "$work/figures.poll" | awk '{ print $1 - $2 }' >"$work/figures.unasked.$1"; }
+
 latency_table() {
 	local kind who name
 	show 'a commit alone at that load, p50' commit ms
@@ -234,6 +228,10 @@ latency_table() {
 		judge "$kind, commit → visible, p50" "ours.$kind.p50" ≤ "$(middle "bound.$kind")" ms "from before the transaction was sent $(median "ours.$kind.sent50")"
 		judge '... p99' "ours.$kind.p99" ≤ "$(calc "5 * $(middle "bound.$kind")")" ms "from before the transaction was sent $(median "ours.$kind.sent99")"
 		judge '... p50 and p99, of what is wanted in the same round' "ours.$kind.of50" ≤ 1 '' "p99 $(median "ours.$kind.of99")"
+		[ "$kind" != clickhouse ] || {
+			unasked p50
+			judge '... p50 less what asking adds' unasked.p50 ≤ "$(middle "bound.$kind")" ms
+		}
 		show '... commit → acknowledged, p50, as stat_route says' "acknowledged.$kind.p50" ms "p99 $(median "acknowledged.$kind.p99")"
 		[ -z "$peer" ] || for who in node pgq pgq_tight; do
 			case $who in

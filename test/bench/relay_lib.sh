@@ -119,11 +119,12 @@ broker_queue() {
 }
 
 compile_clients() {
-	local name
+	local name dir=$top/test/bench/bare
 	for name in bare pace observe; do
-		cc -O2 -o "$work/$name" "$top/test/bench/bare/$name.c" "$top/test/bench/bare/ready.c" -lhiredis -lrabbitmq -lcurl ||
-			die "the client $name does not build"
+		cc -O2 -o "$work/$name" "$dir/$name.c" "$dir/ready.c" -lhiredis -lrabbitmq -lcurl || die "the client $name does not build"
 	done
+	cc -O2 -pthread -I"$("$PG_CONFIG" --includedir)" -L"$("$PG_CONFIG" --libdir)" -o "$work/write" "$dir/write.c" "$dir/ready.c" \
+		-lrabbitmq -lpq -lm || die "the client write does not build"
 }
 
 # fill N: the backlog, in transactions of 50,000
