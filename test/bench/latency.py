@@ -3,7 +3,7 @@
 
   latency.py join SKIP SEEN COMMITS      p50 and p99 from the return of COMMIT to the event's being visible, then
                                          both from before the transaction was sent
-  latency.py commits COMMITS...          the median time of a transaction
+  latency.py commits COMMITS...          p50 and p99 of a transaction's time
   latency.py column FILE                 p50 and p99 of a column of numbers
 
 COMMITS is what write printed, SEEN what observe did.  Transactions of the first SKIP seconds are left out.  An event
@@ -45,7 +45,8 @@ def join(skip, seen_file, file):
 
 
 def commits(file):
-    print(f"{percentile([(end - begin) / 1000 for _, begin, end in transactions(file)], 50):.4f}")
+    taken = [(end - begin) / 1000 for _, begin, end in transactions(file)]
+    print(f"{percentile(taken, 50):.4f} {percentile(taken, 99):.4f}")
 
 
 def column(file):

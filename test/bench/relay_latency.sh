@@ -113,10 +113,10 @@ run_bare() {
 		note "bare.$kind.p99" "${p50#* }"
 		empty "$kind"
 	done
-	on=$(python3 "$top/test/bench/latency.py" commits "$work/alone.on")
-	off=$(python3 "$top/test/bench/latency.py" commits "$work/alone.off")
+	read -r on _ < <(python3 "$top/test/bench/latency.py" commits "$work/alone.on")
+	read -r off _ < <(python3 "$top/test/bench/latency.py" commits "$work/alone.off")
 	note commit "$on"
-	note flush "$(calc "($on > $off) ? $on - $off : 0")"
+	note flush "$(calc "$on - $off")"
 }
 
 # ---- us and the peers -------------------------------------------------------------
