@@ -124,10 +124,12 @@ leg() {
 	await_seen
 	end_asides
 	sql -c "SELECT persistomata.drop_route('lag')" >/dev/null
+	p99=''
 	read -r _ p99 _ < <(python3 "$top/test/bench/latency.py" join "$warm" "$work/seen" "$work/ours")
 	note "p99.$leg" "$p99"
 	for who in ours floor; do
 		note "rate.$who.$leg" "$(ratio "$(wc -l <"$work/$who")" "$seconds")"
+		p50='' p99=''
 		read -r p50 p99 < <(python3 "$top/test/bench/latency.py" commits "$work/$who")
 		note "ms.$who.$leg" "$p50"
 		note "ms99.$who.$leg" "$p99"

@@ -1,8 +1,10 @@
 # PgQ, to measure against; sourced after test/lib.sh.  It comes as a package; where
 # nothing may be installed, its files are put beside ours.
 
+# pgq_unpack DIR PACKAGE
 pgq_unpack() {
-	(cd "$1" && apt-get -qq download "$2" && dpkg -x ./"$2"_*.deb .) >/dev/null 2>&1
+	(cd "$1" && { apt-get -qq download "$2" || { apt-get -qq update && apt-get -qq download "$2"; }; } &&
+		dpkg -x ./"$2"_*.deb .) >/dev/null 2>&1
 }
 
 have_pgq() {

@@ -66,9 +66,10 @@ drain_round() {
 	done
 }
 
-# size KIND: bytes of an event as it is sent there
+# size KIND: bytes of an event as it is sent there, and in how many requests
 size() {
 	local files=("$work/sent/$1".*.body)
+	[ "$1" != clickhouse ] || printf 'in %s requests, ' ${#files[@]}
 	[ "$1" != redis ] || files=("$work/sent/redis.commands")
 	[ "$1" != rabbitmq ] || files=("$work/sent/rabbitmq.messages")
 	cat "${files[@]}" | wc -c | awk -v n="$events" '{ printf "%.0f", $1 / n }'

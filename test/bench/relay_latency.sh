@@ -43,6 +43,7 @@ await_seen() {
 gather() {
 	local kind p50 p99 sent50 sent99
 	for kind in $kinds; do
+		p50='' p99='' sent50='' sent99=''
 		read -r p50 p99 sent50 sent99 < <(python3 "$top/test/bench/latency.py" join "$warm" "$work/seen.$kind" "$work/commits")
 		note "$1.$kind.p50" "$p50"
 		note "$1.$kind.p99" "$p99"
@@ -94,7 +95,7 @@ commits() {
 }
 
 run_bare() {
-	local kind requests pids=() p50 on off
+	local kind requests pid pids=() p50 p99 on off
 	requests=$(calc "$(ls "$work"/sent/load/clickhouse.*.body | wc -l) / ($seconds + $warm)")
 	start_observers bench
 	tagged "$fire" &
@@ -105,12 +106,13 @@ run_bare() {
 	"$work/pace" clickhouse "${port[clickhouse]}" "$work/sent/load/clickhouse" "$requests" "$seconds" >"$work/paced.clickhouse" & pids+=($!)
 	"$work/pace" redis "${port[redis]}" "$work/sent/load/redis.commands" "$rate" "$seconds" >"$work/paced.redis" & pids+=($!)
 	"$work/pace" rabbitmq "${port[rabbitmq]}" "$work/sent/load/rabbitmq.messages" "$rate" "$seconds" >"$work/paced.rabbitmq" & pids+=($!)
-	wait "${pids[@]}" || die "a bare client failed"
+	for pid in "${pids[@]}"; do wait "$pid" || die "a bare client failed"; done
 	end_asides
 	for kind in $kinds; do
-		p50=$(python3 "$top/test/bench/latency.py" column "$work/paced.$kind")
-		note "bare.$kind.p50" "${p50% *}"
-		note "bare.$kind.p99" "${p50#* }"
+		p50='' p99=''
+		read -r p50 p99 < <(python3 "$top/test/bench/latency.py" column "$work/paced.$kind")
+		note "bare.$kind.p50" "$p50"
+		note "bare.$kind.p99" "$p99"
 		empty "$kind"
 	done
 	read -r on _ < <(python3 "$top/test/bench/latency.py" commits "$work/alone.on")
