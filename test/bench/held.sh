@@ -75,11 +75,13 @@ release() {
 	wait "$pid" 2>/dev/null
 }
 
-# dead: dead rows of the log, its cuts and the cursors; of timers; and timers armed so far
+# dead: dead rows of the log, its cuts and the cursors; of timers; timers armed so far;
+# and those that still are
 dead() {
 	sleep 1.5					# backends tell their figures after a second
 	sql -F ' ' -c "SELECT sum(n_dead_tup) FILTER (WHERE relname ~ '^(log|cut|ack)_[0-9]'),
-		sum(n_dead_tup) FILTER (WHERE relname = 'timer_entry'), sum(n_tup_ins) FILTER (WHERE relname = 'timer_entry')
+		sum(n_dead_tup) FILTER (WHERE relname = 'timer_entry'), sum(n_tup_ins) FILTER (WHERE relname = 'timer_entry'),
+		(SELECT count(*) FROM persistomata.timer_entry)
 		FROM pg_stat_user_tables WHERE schemaname = 'persistomata'"
 }
 
@@ -137,7 +139,8 @@ leg() {
 	bursts "$leg" $order
 	after=($(dead))
 	note "dead.$leg" $((after[0] - before[0]))
-	note "timers.$leg" "$(ratio $((after[1] - before[1])) $((after[2] - before[2])))"
+	# a timer that ends in this run may have been armed before it
+	note "timers.$leg" "$(ratio $((after[1] - before[1])) $((after[2] - before[2] + before[3])))"
 	[ "$leg" = free ] || release
 	sql -c 'VACUUM fired' -c 'VACUUM floor' -c 'VACUUM timed' -c 'VACUUM persistomata.timer_entry' -c 'TRUNCATE floor_outbox' -c CHECKPOINT >/dev/null
 	redis-cli -p "${port[redis]}" FLUSHALL >/dev/null
