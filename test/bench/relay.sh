@@ -8,8 +8,8 @@
 #
 #   ROW              clickhouse redis rabbitmq latency cost memory idle (default: all)
 #   --events N       size of the backlog (default 200000)
-#   --peer-events N  how much of it the peers drain, since they are slow; speeds are
-#                    compared (default 50000, or the backlog)
+#   --peer-events N  how much of it the peers drain to ClickHouse and Redis, since they are
+#                    slow; speeds are compared (default 50000, or the backlog)
 #   --rounds N       how often each contestant runs, in turn (default 5)
 #   --seconds N      how long latency, cost and idle are measured (default 20)
 #   --rate N         transactions a second for latency and cost (default 1000)
@@ -62,7 +62,7 @@ drain_round() {
 	for name in node pgq; do
 		empty "$kind"
 		theirs=$("drain_$name" "$kind") || die "the drain with $name failed"
-		contest "$kind" "$name" "$theirs" "$peer_events" "$ours"
+		contest "$kind" "$name" "$theirs" "$(share "$kind")" "$ours"
 	done
 }
 
@@ -89,7 +89,7 @@ run_drain() {
 	judge "$kind, $events events, of the bare client's speed" "$kind.bare" ≥ "$floor" '' \
 		"$(median "$kind.rate") events/s, $(median "$kind.bare.rate") of the bare client; $(size "$kind") bytes an event as sent"
 	[ -n "$peer" ] || return 0
-	[ "$peer_events" = "$events" ] || less=", which drained $peer_events of them"
+	[ "$(share "$kind")" = "$events" ] || less=", which drained $(share "$kind") of them"
 	judge "$kind, times the Node relay's speed" "$kind.node" ≥ "$least" '' "$(median "$kind.node.rate") events/s of the relay$less"
 	show "$kind, times PgQ's speed" "$kind.pgq" '' "$(median "$kind.pgq.rate") events/s of its consumer$less"
 }

@@ -51,15 +51,21 @@ bare() {
 	"$work/bare" "$1" "${port[$1]}" "$file"
 }
 
-# peers_ready: their programs, and the first $peer_events of the same events, once.
+# share KIND: how many of the events the peers drain.  All at RabbitMQ, which becomes
+# slower as its queue grows.
+share() { [ "$1" = rabbitmq ] && echo "$events" || echo "$peer_events"; }
+
+# peers_ready: their programs, and the first of the same events, once.
 peers_ready() {
+	local most=$peer_events
+	! wanted rabbitmq || most=$events
 	[ ! -d "$work/peer" ] || return 0
 	record redis
 	have_pgq || die "no pgq"
 	cp -R "$top/test/bench/peer" "$work/peer"
 	(cd "$work/peer" && npm install --no-package-lock --no-audit --no-fund --silent) || die "the peers' packages could not be installed"
 	export PGHOST=$work/pg PGUSER=postgres PGDATABASE=bench
-	head -n "$peer_events" "$work/sent/redis.json" | sed 's,\\,\\\\,g' >"$work/sent/peer.json"
+	head -n "$most" "$work/sent/redis.json" | sed 's,\\,\\\\,g' >"$work/sent/peer.json"
 	peers_sql | sql >/dev/null || die "no outbox"
 	ask_clickhouse 'CREATE TABLE IF NOT EXISTS peer (position UInt64, name String, event_id UInt64, type String, machine String,
 		version UInt32, fsm String, key String, event String, from_state String, to_state String, args String, payload String,
@@ -90,12 +96,12 @@ peers_sql() {
 # drain_node KIND, drain_pgq KIND: seconds that a peer takes for its events.  PgQ's
 # batches are 1,000 events, as the other's: a tick after each thousand.
 drain_node() {
-	sql -c 'TRUNCATE outbox' -c 'INSERT INTO outbox SELECT * FROM outbox_filled ORDER BY id' -c 'ANALYZE outbox' >/dev/null
+	sql -c 'TRUNCATE outbox' -c "INSERT INTO outbox SELECT * FROM outbox_filled WHERE id <= $(share "$1") ORDER BY id" -c 'ANALYZE outbox' >/dev/null
 	node "$work/peer/relay.js" "$1" "${port[$1]}" outbox
 }
 drain_pgq() {
 	local seconds
-	sql -c "SELECT pgq.register_consumer('drain', '$1')" -c "CALL fill_queue($peer_events)" >/dev/null || return 1
+	sql -c "SELECT pgq.register_consumer('drain', '$1')" -c "CALL fill_queue($(share "$1"))" >/dev/null || return 1
 	seconds=$(node "$work/peer/pgq.js" "$1" "${port[$1]}" drain) || return 1
 	[ "$(sql -c "SELECT pending_events FROM pgq.get_consumer_info('drain', '$1')")" = 0 ] || return 1
 	sql -c "SELECT pgq.unregister_consumer('drain', '$1')" -c "SELECT pgq.maint_rotate_tables_step1('drain')" \
