@@ -55,14 +55,17 @@ drain_round() {
 	empty "$kind"
 	ours=$(ratio "$(drain "$kind" "$kind")" "$events")
 	note "$kind.rate" "$(ratio 1 "$ours")"
+	arrived "$kind" bench "$events"
 	empty "$kind"
 	theirs=$(bare "$kind") || die "the bare client failed"
 	contest "$kind" bare "$theirs" "$events" "$ours"
+	arrived "$kind" bench "$events"
 	[ -n "$peer" ] || return 0
 	for name in node pgq; do
 		empty "$kind"
 		theirs=$("drain_$name" "$kind") || die "the drain with $name failed"
 		contest "$kind" "$name" "$theirs" "$(share "$kind")" "$ours"
+		arrived "$kind" peer "$(share "$kind")"
 	done
 }
 

@@ -26,6 +26,17 @@ empty() {
 	esac
 }
 
+# arrived KIND TABLE NUMBER: that so many events are at the sink, in a table of ClickHouse's
+arrived() {
+	local there
+	case $1 in
+		redis) there=$(redis-cli -p "${port[redis]}" XLEN bench) ;;
+		clickhouse) there=$(curl -sf --data-binary "SELECT count() FROM $2" "http://127.0.0.1:${port[clickhouse]}/") ;;
+		rabbitmq) there=$(as_postgres "$work/src/test/servers/rabbitmq.sh" ctl "$work/servers/rabbitmq" -q list_queues --no-table-headers messages) ;;
+	esac
+	[ "$there" = "$3" ] || die "at $1 are $there events of $3"
+}
+
 # record KIND: drain once through a proxy, and keep the bytes for the bare client.
 record() {
 	local kind=$1 at
@@ -84,7 +95,7 @@ peers_sql() {
 		CREATE PROCEDURE fill_queue(events bigint) LANGUAGE plpgsql AS \$\$
 		BEGIN
 			FOR low IN 1 .. events BY 1000 LOOP
-				PERFORM pgq.insert_event('drain', topic, payload::text) FROM outbox_filled WHERE id BETWEEN low AND low + 999;
+				PERFORM pgq.insert_event('drain', topic, payload::text) FROM outbox_filled WHERE id BETWEEN low AND least(low + 999, events);
 				COMMIT;
 				PERFORM pgq.ticker('drain');
 				COMMIT;
@@ -96,7 +107,7 @@ peers_sql() {
 # drain_node KIND, drain_pgq KIND: seconds that a peer takes for its events.  PgQ's
 # batches are 1,000 events, as the other's: a tick after each thousand.
 drain_node() {
-	sql -c 'TRUNCATE outbox' -c "INSERT INTO outbox SELECT * FROM outbox_filled WHERE id <= $(share "$1") ORDER BY id" -c 'ANALYZE outbox' >/dev/null
+	sql -c 'TRUNCATE outbox' -c "INSERT INTO outbox SELECT * FROM outbox_filled WHERE id <= $(share "$1") ORDER BY id" -c 'ANALYZE outbox' >/dev/null || return 1
 	node "$work/peer/relay.js" "$1" "${port[$1]}" outbox
 }
 drain_pgq() {
