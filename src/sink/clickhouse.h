@@ -123,6 +123,7 @@ typedef struct PstChTable
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
+	int64		top;			/* no event of this log was there beyond, when it was asked; -1: not asked */
 	int			ncolumns;
 	PstNativeColumn columns[PST_NATIVE_MAX_COLUMNS];
 } PstChTable;
@@ -184,12 +185,13 @@ typedef enum PstChStep
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
 	PST_CH_REFILL,				/* mend them */
-	PST_CH_ASK_TOP				/* where does the table end? */
+	PST_CH_ASK_TOP				/* where does the table end? of a shipment in doubt, too */
 } PstChStep;
 
 typedef enum PstChDoubt
 {
 	PST_CH_NO_DOUBT,
+	PST_CH_DOUBT_OLD,			/* nothing has run for long: perhaps nothing ever did */
 	PST_CH_DOUBT_ENDED,			/* nothing runs any more: only ask what landed */
 	PST_CH_DOUBT_OPEN			/* the server may still be at it */
 } PstChDoubt;
@@ -298,6 +300,8 @@ extern const PstHolding *pst_ch_held(const PstSink *base);
 extern void pst_ch_look(PstSink *base, const PstShipment *shipment);
 extern bool pst_ch_lacks(const PstSink *base, int nth, int64 *top);
 extern int	pst_ch_era(const PstSink *base);
+/* what all names of a shipment begin with: the id of the log; to be freed */
+extern char *pst_ch_log_prefix(const PstChSink *sink);
 extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
 /* likewise when it failed */
 extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);
@@ -310,6 +314,7 @@ extern void pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer)
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);
+extern void pst_ch_begin_ask_top(PstChSink *sink);
 extern void pst_ch_begin_ask_landed(PstChSink *sink);
 extern void pst_ch_begin_insert(PstChSink *sink);
 

@@ -35,9 +35,9 @@ fail(PstChSink *sink, PstVerdict verdict, const char *what)
 	end(sink);
 }
 
-/* What all names of a group begin with: the id of the log. */
-static char *
-log_prefix(const PstChSink *sink)
+/* What all names of a shipment begin with: the id of the log. */
+char *
+pst_ch_log_prefix(const PstChSink *sink)
 {
 	const char *name = sink->shipment->events[0].name;
 
@@ -49,7 +49,7 @@ ask_table(PstChSink *sink, bool names)
 {
 	const PstChGroup *group = &sink->groups[sink->group];
 	const PstEvent *events = sink->shipment->events;
-	char	   *prefix = log_prefix(sink);
+	char	   *prefix = pst_ch_log_prefix(sink);
 
 	resetStringInfo(&sink->sql);
 	pst_ch_sql_holds(&sink->sql, group->table, events[sink->rows[group->from]].position,
@@ -79,23 +79,12 @@ ask_latest(PstChSink *sink, bool mend)
 }
 
 static void
-ask_top(PstChSink *sink)
-{
-	char	   *prefix = log_prefix(sink);
-
-	resetStringInfo(&sink->sql);
-	pst_ch_sql_top(&sink->sql, sink->groups[sink->group].table, prefix);
-	pfree(prefix);
-	pst_ch_begin_sql(sink, PST_CH_ASK_TOP, SHORT_ANSWER);
-}
-
-static void
 next(PstChSink *sink)
 {
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
 	else if (sink->group < sink->ngroups && sink->tops)
-		ask_top(sink);
+		pst_ch_begin_ask_top(sink);
 	else if (sink->group < sink->ngroups)
 		ask_table(sink, false);
 	else if (sink->asking_last && sink->asked)

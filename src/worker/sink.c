@@ -229,6 +229,16 @@ break_off(PstSinkWorker *worker, PstParcel *parcel)
 	}
 }
 
+/* Is part of what the sink has to say not yet on its way? */
+static bool
+wants_to_write(const PstWants *wants)
+{
+	for (int i = 0; i < wants->nfds; i++)
+		if (wants->on[i].writeable)
+			return true;
+	return false;
+}
+
 bool
 pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 {
@@ -238,13 +248,13 @@ pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 	{
 		PstWants	wants;
 
-		if (read_on)
+		pst_sink_wants(sink, &wants);
+		if (read_on && !wants_to_write(&wants))
 		{
 			read_on = false;
 			read_ahead(worker);
 			continue;
 		}
-		pst_sink_wants(sink, &wants);
 		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS,
 							pst_wait_event(PST_WAIT_SINK));
 		pst_worker_reload();
@@ -268,6 +278,7 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 		pst_work_end();
 	}
 	parcel->shipment.in_doubt = parcel->in_doubt_since != 0;
+	parcel->shipment.at_rest = parcel->long_ago;
 	parcel->shipment.in_doubt_ms = parcel->in_doubt_since == 0 ? 0 :
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
