@@ -120,6 +120,7 @@ typedef struct PstChTable
 	bool		asked;			/* by a sequence of questions about what it holds */
 	PstChDdl	ddl;			/* … and in this way */
 	MemoryContext looked;		/* of what the columns need; reset when looked up */
+	int			looks;			/* how often its columns were looked up */
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
@@ -241,6 +242,15 @@ typedef struct PstChWork
 	PstFault	blame;			/* what it said */
 } PstChWork;
 
+/* The block of a shipment that is yet to come; see clickhouse_ahead.c. */
+typedef struct PstChAhead
+{
+	StringInfoData body;
+	uint64		serial;			/* of the shipment; 0: nothing is written */
+	const PstChTable *table;
+	int			looks;			/* at the table, by then */
+} PstChAhead;
+
 typedef struct PstChSink
 {
 	PstSink		base;
@@ -256,6 +266,7 @@ typedef struct PstChSink
 	StringInfoData query;
 	StringInfoData body;
 	StringInfoData packed;		/* the body, compressed */
+	PstChAhead	ahead;
 	bool		compress;
 
 	/* the shipment under way */
@@ -322,6 +333,15 @@ extern void pst_ch_begin_insert(PstChSink *sink);
 
 /* Sort the shipment's events by destination table, into rows and groups. */
 extern void pst_ch_group(PstChSink *sink);
+
+/* The table, if all events of a shipment go to one; else NULL. */
+extern PstChTable *pst_ch_only_table(PstChSink *sink, const PstShipment *shipment);
+
+/* ----- clickhouse_ahead.c ----- */
+
+extern void pst_ch_prepare(PstSink *base, const PstShipment *next);
+/* make what was written ahead the body, if it is the top piece's block */
+extern bool pst_ch_take_ahead(PstChSink *sink);
 
 /* ----- clickhouse_piece.c ----- */
 

@@ -173,6 +173,8 @@ write_block(PstChSink *sink)
 	const PstChTable *table = table_under_way(sink);
 	PstNativeMisfit misfit;
 
+	if (pst_ch_take_ahead(sink))
+		return true;
 	resetStringInfo(&sink->body);
 	for (;;)
 	{

@@ -243,6 +243,7 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 	Look		look = {0};
 
 	table->ready = false;
+	table->looks++;
 	table->top = -1;
 	table->ncolumns = 0;
 	MemoryContextReset(table->looked);

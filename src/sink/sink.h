@@ -129,6 +129,7 @@ typedef struct PstShipment
 	const PstOption *options;	/* the route's own, ended by a NULL name */
 	const PstEvent *events;
 	int			nevents;		/* > 0 */
+	uint64		serial;			/* of this reading of it, in this process; 0: of none */
 	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
 	int			era;			/* of the sink, in which the worker has seen what it holds; 0: it need not */
 } PstShipment;
@@ -156,6 +157,12 @@ typedef struct PstSinkOps
 
 	PstSink    *(*open) (const PstSinkSettings *settings);
 	void		(*send) (PstSink *sink, const PstShipment *shipment);
+	/*
+	 * While a shipment is under way: the one that will follow, if nothing comes
+	 * between.  Time to encode it; only what is remembered by its serial, since
+	 * it may be read anew.  NULL: send() is quick.
+	 */
+	void		(*prepare) (PstSink *sink, const PstShipment *next);
 	PstSinkProgress (*poll) (PstSink *sink);
 	void		(*wants) (const PstSink *sink, PstWants *wants);
 	PstVerdict	(*verdict) (const PstSink *sink, int nth);
@@ -213,6 +220,15 @@ pst_sink_send(PstSink *sink, const PstShipment *shipment)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->send(sink, shipment);
+}
+
+static inline void
+pst_sink_prepare(PstSink *sink, const PstShipment *next)
+{
+	Assert(sink->sending);
+	Assert(next->nevents > 0 && next->serial > 0);
+	if (sink->ops->prepare)
+		sink->ops->prepare(sink, next);
 }
 
 static inline void

@@ -93,6 +93,7 @@ typedef struct PstSinkWorker
 	List	   *connections;
 	int			turn;			/* whose it is to send, among the outlets */
 	PstParcel	parcels[2];		/* the one at hand, and the next */
+	uint64		readings;		/* of shipments, so far */
 	uint32		routes_seen;
 	bool		swollen;		/* memory of big parcels is kept for the next */
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */

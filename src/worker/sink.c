@@ -185,14 +185,19 @@ read_parcel(PstSinkWorker *worker, PstParcel *parcel)
 
 /* ---- send ---- */
 
-/* While the sink digests one shipment, the next is read: once. */
+/* While the sink digests one shipment, the next is read and encoded: once. */
 static void
-read_ahead(PstSinkWorker *worker)
+read_ahead(PstSinkWorker *worker, PstSink *sink)
 {
+	PstParcel  *next = &worker->parcels[1];
+
 	/* what is in doubt or promised is done with first */
-	if (worker->parcels[1].outlet == NULL &&
-		(worker->parcels[0].in_doubt_since == 0 || worker->parcels[0].long_ago))
-		(void) read_parcel(worker, &worker->parcels[1]);
+	if (next->outlet != NULL ||
+		(worker->parcels[0].in_doubt_since != 0 && !worker->parcels[0].long_ago) ||
+		!read_parcel(worker, next))
+		return;
+	if (next->outlet->connection->sink == sink && next->shipment.nevents > 0 && next->shipment.serial > 0)
+		pst_sink_prepare(sink, &next->shipment);
 }
 
 /*
@@ -252,7 +257,7 @@ pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 		if (read_on && !wants_to_write(&wants))
 		{
 			read_on = false;
-			read_ahead(worker);
+			read_ahead(worker, sink);
 			continue;
 		}
 		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS,
