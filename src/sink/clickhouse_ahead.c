@@ -27,7 +27,7 @@ pst_ch_prepare(PstSink *base, const PstShipment *next)
 	PstChSink  *sink = (PstChSink *) base;
 	PstChAhead *ahead = &sink->ahead;
 	MemoryContext before = MemoryContextSwitchTo(sink->scratch);
-	PstChTable *table = pst_ch_only_table(sink, next);
+	PstChTable *table = next != NULL ? pst_ch_only_table(sink, next) : NULL;
 	PstNativeMisfit misfit;
 	int		   *rows;
 

@@ -159,10 +159,14 @@ typedef struct PstSinkOps
 	void		(*send) (PstSink *sink, const PstShipment *shipment);
 	/*
 	 * While a shipment is under way: the one that will follow, if nothing comes
-	 * between.  Time to encode it; only what is remembered by its serial, since
-	 * it may be read anew.  NULL: send() is quick.
+	 * between.  Time to encode it or, with begins_early, to send of it what may
+	 * land twice.  If it follows, the same serial is sent; if not, prepare() is
+	 * told NULL, perhaps when nothing is under way, and what its events point to
+	 * is not looked at any more.  The struct itself is the worker's: copy it.
+	 * NULL: there is nothing to prepare.
 	 */
 	void		(*prepare) (PstSink *sink, const PstShipment *next);
+	bool		begins_early;
 	PstSinkProgress (*poll) (PstSink *sink);
 	void		(*wants) (const PstSink *sink, PstWants *wants);
 	PstVerdict	(*verdict) (const PstSink *sink, int nth);
@@ -225,8 +229,7 @@ pst_sink_send(PstSink *sink, const PstShipment *shipment)
 static inline void
 pst_sink_prepare(PstSink *sink, const PstShipment *next)
 {
-	Assert(sink->sending);
-	Assert(next->nevents > 0 && next->serial > 0);
+	Assert(next == NULL || (sink->sending && next->nevents > 0 && next->serial > 0));
 	if (sink->ops->prepare)
 		sink->ops->prepare(sink, next);
 }

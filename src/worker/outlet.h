@@ -75,6 +75,7 @@ typedef struct PstParcel
 	char	  **reasons;		/* and which; not yet among the dead letters */
 	int			nrefused;
 	int			coalesced;		/* events left out; not yet counted */
+	bool		offered;		/* to the sink, as what follows the shipment under way */
 } PstParcel;
 
 typedef struct PstAudit PstAudit;

@@ -317,6 +317,9 @@ pst_parcel_drop(PstParcel *parcel)
 		outlet->doubted = parcel->shipment.to_position;
 		outlet->doubted_since = parcel->in_doubt_since;
 	}
+	if (outlet && parcel->offered && outlet->connection && outlet->connection->sink)
+		pst_sink_prepare(outlet->connection->sink, NULL);
+	parcel->offered = false;
 	parcel->in_doubt_since = 0;
 	parcel->outlet = NULL;
 	parcel->settings = NULL;

@@ -185,7 +185,7 @@ read_parcel(PstSinkWorker *worker, PstParcel *parcel)
 
 /* ---- send ---- */
 
-/* While the sink digests one shipment, the next is read and encoded: once. */
+/* While the sink digests one shipment, the next is read and prepared. */
 static void
 read_ahead(PstSinkWorker *worker, PstSink *sink)
 {
@@ -197,7 +197,10 @@ read_ahead(PstSinkWorker *worker, PstSink *sink)
 		!read_parcel(worker, next))
 		return;
 	if (next->outlet->connection->sink == sink && next->shipment.nevents > 0 && next->shipment.serial > 0)
+	{
+		next->offered = true;
 		pst_sink_prepare(sink, &next->shipment);
+	}
 }
 
 /*
@@ -248,6 +251,7 @@ bool
 pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 {
 	TimestampTz changed_since = 0;
+	bool		early = read_on && sink->ops->begins_early;
 
 	while (pst_sink_poll(sink) == PST_SINK_BUSY)
 	{
@@ -265,6 +269,8 @@ pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 		pst_worker_reload();
 		if (to_be_broken_off(worker, &changed_since))
 			return false;
+		/* what came meanwhile may be on its way at once */
+		read_on |= early && changed_since == 0 && worker->parcels[1].outlet == NULL;
 	}
 	return true;
 }
@@ -291,6 +297,7 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 	parcel->shipment.nonce = worker->nonce;
 	parcel->shipment.era = pst_loss_era(worker, parcel);
 	pst_worker_doing("sending, waiting for the sink", false);
+	parcel->offered = false;
 	pst_sink_send(connection->sink, &parcel->shipment);
 	if (pst_await_sink(worker, connection->sink, true))
 		return true;
