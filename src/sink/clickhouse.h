@@ -124,7 +124,8 @@ typedef struct PstChTable
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
-	int64		top;			/* no event of this log was there beyond, when it was asked; -1: not asked */
+	int64		top;			/* no event of this log was there beyond, when it was asked … */
+	int64		top_doubt;		/* … for this doubt; 0: never */
 	int			ncolumns;
 	PstNativeColumn columns[PST_NATIVE_MAX_COLUMNS];
 } PstChTable;

@@ -153,14 +153,19 @@ is_seen(PstChSink *sink)
 	return false;
 }
 
-/* The table ended before this shipment, when we asked; what came later is of our time. */
+static bool
+knows_top(PstChSink *sink)
+{
+	return table_under_way(sink)->top_doubt == sink->shipment->at_rest;
+}
+
+/* The table ended before this shipment when we asked, and that was after all that is in doubt. */
 static bool
 is_beyond_top(PstChSink *sink)
 {
 	const PstChGroup *group = &sink->groups[sink->group];
-	int64		top = group->table->top;
 
-	return top >= 0 && sink->shipment->events[sink->rows[group->from]].position > top;
+	return knows_top(sink) && sink->shipment->events[sink->rows[group->from]].position > group->table->top;
 }
 
 static void
@@ -185,7 +190,7 @@ next(PstChSink *sink)
 		pst_ch_begin_look(sink);
 	else if (work->doubt == PST_CH_DOUBT_OPEN)
 		pst_ch_begin_ask_running(sink);
-	else if (work->doubt == PST_CH_DOUBT_OLD && table_under_way(sink)->top < 0)
+	else if (work->doubt == PST_CH_DOUBT_OLD && !knows_top(sink))
 		pst_ch_begin_ask_top(sink);
 	else if (work->doubt != PST_CH_NO_DOUBT)
 		pst_ch_begin_ask_landed(sink);
@@ -392,6 +397,7 @@ after_success(PstChSink *sink, const PstChAnswer *answer)
 			break;
 		case PST_CH_ASK_TOP:
 			table_under_way(sink)->top = strtoll(answer->text, NULL, 10);
+			table_under_way(sink)->top_doubt = sink->shipment->at_rest;
 			next(sink);
 			break;
 		case PST_CH_ASK_LANDED:

@@ -244,7 +244,7 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 
 	table->ready = false;
 	table->looks++;
-	table->top = -1;
+	table->top_doubt = 0;
 	table->ncolumns = 0;
 	MemoryContextReset(table->looked);
 	while (at < end)

@@ -122,7 +122,7 @@ typedef struct PstShipment
 	const char *name;			/* unique, the same at each try; for query_id and tokens */
 	bool		in_doubt;		/* an earlier try may have landed, whole or in part */
 	int			in_doubt_ms;	/* age of that doubt, ms */
-	bool		at_rest;		/* if in doubt: no such try can be on its way any more */
+	int64		at_rest;		/* if in doubt, but no such try can be on its way any more: which doubt; else 0 */
 	int64		from_position;	/* the run of positions that it covers, */
 	int64		to_position;	/* both included */
 	const char *format;			/* "json" or "cloudevents" */

@@ -289,7 +289,7 @@ send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 		pst_work_end();
 	}
 	parcel->shipment.in_doubt = parcel->in_doubt_since != 0;
-	parcel->shipment.at_rest = parcel->long_ago;
+	parcel->shipment.at_rest = parcel->long_ago ? parcel->in_doubt_since : 0;
 	parcel->shipment.in_doubt_ms = parcel->in_doubt_since == 0 ? 0 :
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
