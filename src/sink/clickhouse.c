@@ -119,6 +119,7 @@ clickhouse_open(const PstSinkSettings *settings)
 	initStringInfo(&sink->query);
 	initStringInfo(&sink->body);
 	initStringInfo(&sink->packed);
+	initStringInfo(&sink->ahead.body);
 
 	callback = palloc0(sizeof(MemoryContextCallback));
 	callback->func = free_http;
@@ -170,6 +171,8 @@ clickhouse_send(PstSink *base, const PstShipment *shipment)
 
 	MemoryContextReset(sink->scratch);
 	drop_large(sink, &sink->body);
+	if (sink->ahead.serial != shipment->serial)
+		drop_large(sink, &sink->ahead.body);
 	drop_large(sink, &sink->packed);
 	before = MemoryContextSwitchTo(sink->scratch);
 	pst_ch_ship_begin(sink, shipment);
@@ -245,6 +248,7 @@ const PstSinkOps pst_clickhouse_sink = {
 	.max_bytes = 6 * 1024 * 1024,
 	.open = clickhouse_open,
 	.send = clickhouse_send,
+	.prepare = pst_ch_prepare,
 	.poll = clickhouse_poll,
 	.wants = clickhouse_wants,
 	.verdict = clickhouse_verdict,

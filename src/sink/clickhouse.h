@@ -128,9 +128,12 @@ typedef struct PstChTable
 	uint32		same_types;		/* columns that the table of latest states has likewise: see pst_ch_own_column */
 	PstChDdl	ddl;			/* … and in this way */
 	MemoryContext looked;		/* of what the columns need; reset when looked up */
+	int			looks;			/* how often its columns were looked up */
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
+	int64		top;			/* no event of this log was there beyond, when it was asked … */
+	int64		top_doubt;		/* … for this doubt; 0: never */
 	int			ncolumns;
 	PstNativeColumn columns[PST_NATIVE_MAX_COLUMNS];
 } PstChTable;
@@ -215,7 +218,7 @@ typedef enum PstChStep
 	PST_CH_REFILL,				/* mend them */
 	PST_CH_ASK_STATES,			/* how many latest states are not as their events say? */
 	PST_CH_RESTORE,				/* mend them */
-	PST_CH_ASK_TOP,				/* where does the table end? */
+	PST_CH_ASK_TOP,				/* where does the table end? of a shipment in doubt, too */
 	PST_CH_MARK_ASK,			/* whose is the newest nonce; see clickhouse_mark.c */
 	PST_CH_MARK_CREATE,			/* the table of nonces */
 	PST_CH_MARK_LEAVE			/* ours there */
@@ -224,6 +227,7 @@ typedef enum PstChStep
 typedef enum PstChDoubt
 {
 	PST_CH_NO_DOUBT,
+	PST_CH_DOUBT_OLD,			/* nothing has run for long: perhaps nothing ever did */
 	PST_CH_DOUBT_ENDED,			/* nothing runs any more: only ask what landed */
 	PST_CH_DOUBT_OPEN			/* the server may still be at it */
 } PstChDoubt;
@@ -273,6 +277,15 @@ typedef struct PstChWork
 	PstFault	blame;			/* what it said */
 } PstChWork;
 
+/* The block of a shipment that is yet to come; see clickhouse_ahead.c. */
+typedef struct PstChAhead
+{
+	StringInfoData body;
+	uint64		serial;			/* of the shipment; 0: nothing is written */
+	const PstChTable *table;
+	int			looks;			/* at the table, by then */
+} PstChAhead;
+
 typedef struct PstChSink
 {
 	PstSink		base;
@@ -289,6 +302,7 @@ typedef struct PstChSink
 	StringInfoData body;
 	StringInfoData packed;		/* the body, compressed */
 	const char *packing;		/* "gzip" or "zstd"; NULL: none */
+	PstChAhead	ahead;
 
 	/* the shipment under way */
 	const PstShipment *shipment;
@@ -340,6 +354,8 @@ extern const PstHolding *pst_ch_held(const PstSink *base);
 extern void pst_ch_look(PstSink *base, const PstShipment *shipment);
 extern bool pst_ch_lacks(const PstSink *base, int nth, int64 *top);
 extern int	pst_ch_era(const PstSink *base);
+/* what all names of a shipment begin with: the id of the log; to be freed */
+extern char *pst_ch_log_prefix(const PstChSink *sink);
 extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
 /* likewise when it failed */
 extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);
@@ -361,6 +377,7 @@ extern void pst_ch_begin_write(PstChSink *sink, PstChStep step);
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);
+extern void pst_ch_begin_ask_top(PstChSink *sink);
 extern void pst_ch_begin_ask_landed(PstChSink *sink);
 extern void pst_ch_begin_insert(PstChSink *sink);
 
@@ -368,6 +385,15 @@ extern void pst_ch_begin_insert(PstChSink *sink);
 
 /* Sort the shipment's events by destination table, into rows and groups. */
 extern void pst_ch_group(PstChSink *sink);
+
+/* The table, if all events of a shipment go to one; else NULL. */
+extern PstChTable *pst_ch_only_table(PstChSink *sink, const PstShipment *shipment);
+
+/* ----- clickhouse_ahead.c ----- */
+
+extern void pst_ch_prepare(PstSink *base, const PstShipment *next);
+/* make what was written ahead the body, if it is the top piece's block */
+extern bool pst_ch_take_ahead(PstChSink *sink);
 
 /* ----- clickhouse_piece.c ----- */
 

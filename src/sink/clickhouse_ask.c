@@ -39,9 +39,9 @@ fail(PstChSink *sink, PstVerdict verdict, const char *what)
 	end(sink);
 }
 
-/* What all names of a group begin with: the id of the log. */
-static char *
-log_prefix(const PstChSink *sink)
+/* What all names of a shipment begin with: the id of the log. */
+char *
+pst_ch_log_prefix(const PstChSink *sink)
 {
 	const char *name = sink->shipment->events[0].name;
 
@@ -64,7 +64,7 @@ ask_table(PstChSink *sink, bool names)
 {
 	const PstChGroup *group = &sink->groups[sink->group];
 	const PstEvent *events = sink->shipment->events;
-	char	   *prefix = log_prefix(sink);
+	char	   *prefix = pst_ch_log_prefix(sink);
 	size_t		each = NAME_ANSWER + sizeof(uint64) * count_compared(group->table);
 
 	resetStringInfo(&sink->sql);
@@ -97,7 +97,7 @@ ask_latest(PstChSink *sink, bool mend)
 static void
 ask_states(PstChSink *sink, bool mend)
 {
-	char	   *prefix = log_prefix(sink);
+	char	   *prefix = pst_ch_log_prefix(sink);
 
 	resetStringInfo(&sink->sql);
 	pst_ch_sql_differ(&sink->sql, sink->asked, sink->asked_from, sink->shipment->to_position, prefix, mend);
@@ -114,17 +114,6 @@ advance_latest(PstChSink *sink)
 		sink->asked = next_latest(sink->asked->next);
 }
 
-static void
-ask_top(PstChSink *sink)
-{
-	char	   *prefix = log_prefix(sink);
-
-	resetStringInfo(&sink->sql);
-	pst_ch_sql_top(&sink->sql, sink->groups[sink->group].table, prefix);
-	pfree(prefix);
-	pst_ch_begin_sql(sink, PST_CH_ASK_TOP, SHORT_ANSWER);
-}
-
 /* An end of the run may lie in the gap that a promotion leaves, with what only an earlier primary had sent. */
 static bool
 ask_others(PstChSink *sink)
@@ -138,7 +127,7 @@ ask_others(PstChSink *sink)
 	if (shipment->nonce == NULL || atoi(shipment->nonce) < 2 ||
 		(shipment->from_position >> 32 == first >> 32 && shipment->to_position >> 32 == last >> 32 && !shipment->open_end))
 		return false;
-	prefix = log_prefix(sink);
+	prefix = pst_ch_log_prefix(sink);
 	resetStringInfo(&sink->sql);
 	pst_ch_sql_others(&sink->sql, group->table, shipment, first, last, prefix);
 	pfree(prefix);
@@ -152,7 +141,7 @@ next(PstChSink *sink)
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
 	else if (sink->group < sink->ngroups && sink->tops)
-		ask_top(sink);
+		pst_ch_begin_ask_top(sink);
 	else if (sink->group < sink->ngroups && !sink->groups[sink->group].table->seen)
 		pst_ch_begin_look(sink);
 	else if (sink->group < sink->ngroups)

@@ -95,6 +95,21 @@ pst_ch_begin_ask_running(PstChSink *sink)
 	begin(sink, PST_CH_ASK_RUNNING, &sink->sql, SHORT_ANSWER);
 }
 
+/*
+ * A worker that finds a long backlog cannot tell whether an earlier one has sent
+ * some of it, long ago.  One question about all spares one about each shipment.
+ */
+void
+pst_ch_begin_ask_top(PstChSink *sink)
+{
+	char	   *prefix = pst_ch_log_prefix(sink);
+
+	clear_request(sink);
+	pst_ch_sql_top(&sink->sql, table_under_way(sink), prefix);
+	pfree(prefix);
+	begin(sink, PST_CH_ASK_TOP, &sink->sql, SHORT_ANSWER);
+}
+
 /* What all names of a piece begin with: spares us the rows of other logs and timelines. */
 static char *
 common_prefix(const PstChSink *sink, const PstChPiece *piece)
@@ -167,6 +182,8 @@ write_block(PstChSink *sink)
 	const PstChTable *table = table_under_way(sink);
 	PstNativeMisfit misfit;
 
+	if (pst_ch_take_ahead(sink))
+		return true;
 	resetStringInfo(&sink->body);
 	for (;;)
 	{

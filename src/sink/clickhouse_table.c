@@ -268,6 +268,8 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 	Look		look = {0};
 
 	table->ready = false;
+	table->looks++;
+	table->top_doubt = 0;
 	table->ncolumns = 0;
 	MemoryContextReset(table->looked);
 	while (at < end)

@@ -107,6 +107,7 @@ pst_rabbit_forget_connection(PstRabbit *rabbit)
 {
 	resetStringInfo(&rabbit->declared);
 	rabbit->last_tag = 0;
+	rabbit->follower.nevents = 0;
 }
 
 /* One exchange with the broker; false when the connection has broken. */
@@ -150,38 +151,36 @@ rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 	PstRabbit  *rabbit = (PstRabbit *) sink;
 	const PstSinkOps *ops = &pst_rabbitmq_sink;
 
-	if (rabbit->nevents_room < shipment->nevents)
+	pst_rabbit_refresh(rabbit);
+	if (pst_rabbit_take_up(rabbit, shipment))
 	{
-		if (rabbit->events)
-		{
-			pfree(rabbit->events);
-			pfree(rabbit->published);
-		}
-		rabbit->events = MemoryContextAlloc(rabbit->context, shipment->nevents * sizeof(PstRabbitEvent));
-		rabbit->published = MemoryContextAlloc(rabbit->context, shipment->nevents * sizeof(int));
-		rabbit->nevents_room = shipment->nevents;
+		rabbit->step = PST_RABBIT_PUBLISH;
+		return;
 	}
+	rabbit->nevents = 0;
+	pst_rabbit_make_room(rabbit, shipment->nevents);
 	memset(rabbit->events, 0, shipment->nevents * sizeof(PstRabbitEvent));
 	memset(&rabbit->fault, 0, sizeof(rabbit->fault));
 	rabbit->shipment = shipment;
+	rabbit->nevents = shipment->nevents;
+	rabbit->follower.nevents = 0;
 	rabbit->exchange = pst_option_or_default(ops, shipment->options, "exchange");
 	rabbit->exchange_type = pst_option_or_default(ops, shipment->options, "exchange_type");
 	rabbit->routing_key = pst_option_or_default(ops, shipment->options, "routing_key");
-	rabbit->npublished = rabbit->next = rabbit->settled_below = rabbit->due = 0;
+	rabbit->npublished = rabbit->next = rabbit->settled_below = rabbit->due = rabbit->due_here = 0;
 	rabbit->delivered = rabbit->unroutable = rabbit->return_hint = 0;
 	rabbit->blocked_since = 0;
 	rabbit->returning = rabbit->may_not_declare = false;
-
-	pst_rabbit_refresh(rabbit);
 	rabbit->step = PST_RABBIT_CONNECT;
 }
 
 static PstSinkProgress
 settle(PstRabbit *rabbit, PstVerdict verdict)
 {
-	for (int i = 0; i < rabbit->shipment->nevents; i++)
+	for (int i = 0; i < rabbit->nevents; i++)
 		if (rabbit->events[i].verdict == PST_VERDICT_NONE)
 			rabbit->events[i].verdict = verdict;
+	rabbit->alone = rabbit->fault.verdict != PST_VERDICT_NONE;
 	rabbit->step = PST_RABBIT_IDLE;
 	return PST_SINK_DONE;
 }
@@ -190,7 +189,7 @@ settle(PstRabbit *rabbit, PstVerdict verdict)
 static void
 settle_unroutable(PstRabbit *rabbit, PstVerdict verdict)
 {
-	for (int i = 0; i < rabbit->next; i++)
+	for (int i = 0; i < Min(rabbit->next, rabbit->nevents); i++)
 		if (rabbit->events[i].refusal == PST_RABBIT_UNROUTABLE)
 			rabbit->events[i].verdict = verdict;
 }
@@ -214,7 +213,7 @@ settle_broken(PstRabbit *rabbit)
 		settle_unroutable(rabbit, PST_RETRY);
 	pst_rabbit_blame_size(rabbit);
 	rabbit->fault = rabbit->conn.fault;
-	rabbit->fault.in_doubt = rabbit->due > 0;
+	rabbit->fault.in_doubt = rabbit->due_here > 0;
 	/* an exchange that was gone comes back without its bindings */
 	if (rabbit->fault.verdict == PST_MISCONFIGURED)
 		pst_rabbit_forget_proofs(rabbit);
@@ -264,7 +263,7 @@ is_suspicious(const PstRabbit *rabbit)
 static void
 publish_more(PstRabbit *rabbit)
 {
-	while (rabbit->next < rabbit->shipment->nevents && rabbit->due < rabbit->window &&
+	while (rabbit->next < rabbit->nevents + rabbit->follower.nevents && rabbit->due < rabbit->window &&
 		   pst_rabbit_unsent(&rabbit->conn) < MAX_UNSENT &&
 		   !rabbit->conn.blocked && !is_suspicious(rabbit) &&
 		   rabbit->fault.verdict == PST_VERDICT_NONE)
@@ -275,11 +274,11 @@ publish_more(PstRabbit *rabbit)
 	}
 }
 
-/* Nothing is due: is the shipment through, and how?  False: there is more to publish. */
+/* Nothing of it is due: is the shipment through, and how?  False: there is more to publish. */
 static bool
 is_through(PstRabbit *rabbit)
 {
-	bool		through = rabbit->next >= rabbit->shipment->nevents || rabbit->fault.verdict != PST_VERDICT_NONE;
+	bool		through = rabbit->next >= rabbit->nevents || rabbit->fault.verdict != PST_VERDICT_NONE;
 
 	if (is_suspicious(rabbit) || (through && pst_rabbit_blames_route(rabbit)))
 	{
@@ -297,11 +296,11 @@ is_through(PstRabbit *rabbit)
 static bool
 is_blocked_for_long(PstRabbit *rabbit)
 {
-	if (!rabbit->conn.blocked || rabbit->next >= rabbit->shipment->nevents)
+	if (!rabbit->conn.blocked || rabbit->next >= rabbit->nevents)
 		rabbit->blocked_since = 0;
 	else if (rabbit->blocked_since == 0)
 		rabbit->blocked_since = pst_net_now();
-	else if (rabbit->due == 0 && pst_net_now() - rabbit->blocked_since >= BLOCKED_PATIENCE)
+	else if (rabbit->due_here == 0 && pst_net_now() - rabbit->blocked_since >= BLOCKED_PATIENCE)
 	{
 		pst_fault_set(&rabbit->fault, PST_RETRY, 0, "RabbitMQ blocks publishers");
 		pst_fault_quote(&rabbit->fault, rabbit->conn.blocked_reason, strlen(rabbit->conn.blocked_reason));
@@ -318,7 +317,7 @@ publish(PstRabbit *rabbit)
 	publish_more(rabbit);
 	if (!pst_rabbit_flush(&rabbit->conn))
 		return settle_broken(rabbit);
-	if ((rabbit->due == 0 && is_through(rabbit)) || is_blocked_for_long(rabbit))
+	if ((rabbit->due_here == 0 && is_through(rabbit)) || is_blocked_for_long(rabbit))
 		return settle(rabbit, rabbit->fault.verdict);
 	if (rabbit->due > 0 && pst_net_now() >= rabbit->deadline)
 	{
@@ -390,7 +389,7 @@ rabbitmq_wants(const PstSink *sink, PstWants *wants)
 	pst_rabbit_wants(&rabbit->conn, wants);
 	if (rabbit->step != PST_RABBIT_DECLARING && rabbit->step != PST_RABBIT_PUBLISH && rabbit->step != PST_RABBIT_MARKING)
 		return;
-	if (rabbit->step != PST_RABBIT_MARKING && rabbit->blocked_since != 0 && rabbit->due == 0)
+	if (rabbit->step != PST_RABBIT_MARKING && rabbit->blocked_since != 0 && rabbit->due_here == 0)
 		until = rabbit->blocked_since + BLOCKED_PATIENCE;
 	left = (int) Max(until - pst_net_now(), 1);
 	wants->timeout_ms = wants->timeout_ms < 0 ? left : Min(wants->timeout_ms, left);
@@ -460,6 +459,8 @@ const PstSinkOps pst_rabbitmq_sink = {
 	.max_bytes = 8 * 1024 * 1024,
 	.open = rabbitmq_open,
 	.send = rabbitmq_send,
+	.prepare = pst_rabbit_follow,
+	.begins_early = true,
 	.poll = rabbitmq_poll,
 	.wants = rabbitmq_wants,
 	.verdict = rabbitmq_verdict,

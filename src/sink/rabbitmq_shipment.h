@@ -69,7 +69,14 @@ typedef struct PstRabbit
 	bool		may_not_declare;	/* we lack the right: it must exist */
 	uint64		last_tag;
 
+	/*
+	 * The shipment under way, and behind it the one that follows, whose events are
+	 * counted on: published and confirmed in one row.
+	 */
 	const PstShipment *shipment;
+	int			nevents;		/* of the shipment */
+	PstShipment follower;		/* nevents 0: none */
+	bool		alone;			/* nothing follows until a shipment is through: one has failed */
 	const char *exchange;
 	const char *exchange_type;
 	const char *routing_key;	/* template */
@@ -77,12 +84,13 @@ typedef struct PstRabbit
 	PstRabbitStep step;
 	PstRabbitEvent *events;
 	int			nevents_room;
-	int		   *published;		/* the nth publish of this shipment: which event */
+	int		   *published;		/* the nth publish since first_tag: which event */
 	int			npublished;
 	uint64		first_tag;		/* of this shipment */
 	int			next;			/* event to publish */
 	int			settled_below;	/* publishes below this one are settled */
 	int			due;			/* publishes without a confirm */
+	int			due_here;		/* of these, of the shipment itself, as are the next two */
 	int			delivered;
 	int			unroutable;
 	int64		deadline;		/* of the next confirm */
@@ -114,11 +122,19 @@ extern void pst_rabbit_mark(PstSink *sink, const PstShipment *shipment, bool lea
 extern PstSinkProgress pst_rabbit_mark_step(PstRabbit *rabbit);
 extern const char *pst_rabbit_marked(const PstSink *sink);
 
+/* in rabbitmq_follow.c: the nth event of the shipment, or of the one behind it */
+extern const PstEvent *pst_rabbit_event(const PstRabbit *rabbit, int nth);
+extern void pst_rabbit_make_room(PstRabbit *rabbit, int nevents);
+extern void pst_rabbit_follow(PstSink *sink, const PstShipment *next);
+/* the shipment is the one that followed, and its time has come; false if it is not */
+extern bool pst_rabbit_take_up(PstRabbit *rabbit, const PstShipment *shipment);
+
 /* in rabbitmq_publish.c */
 extern bool pst_rabbit_publish(PstRabbit *rabbit, int nth);
 extern void pst_rabbit_message_id(PstRabbit *rabbit, int nth);
 
 /* in rabbitmq_confirm.c */
+extern void pst_rabbit_count(PstRabbit *rabbit, const PstRabbitEvent *event);
 extern void pst_rabbit_take_frame(PstRabbit *rabbit, const amqp_frame_t *frame);
 extern void pst_rabbit_blame_size(PstRabbit *rabbit);
 

@@ -123,12 +123,14 @@ typedef struct PstShipment
 	const char *name;			/* unique, the same at each try; for query_id and tokens */
 	bool		in_doubt;		/* an earlier try may have landed, whole or in part */
 	int			in_doubt_ms;	/* age of that doubt, ms */
+	int64		at_rest;		/* if in doubt, but no such try can be on its way any more: which doubt; else 0 */
 	int64		from_position;	/* the run of positions that it covers, */
 	int64		to_position;	/* both included */
 	const char *format;			/* "json" or "cloudevents" */
 	const PstOption *options;	/* the route's own, ended by a NULL name */
 	const PstEvent *events;
 	int			nevents;		/* > 0 */
+	uint64		serial;			/* of this reading of it, in this process; 0: of none */
 	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
 	const char *mark;			/* what the nonce is kept under: of this log and route, hex digits and '-'; or NULL */
 	bool		open_end;		/* of a run that is asked for: there the route stands */
@@ -158,6 +160,16 @@ typedef struct PstSinkOps
 
 	PstSink    *(*open) (const PstSinkSettings *settings);
 	void		(*send) (PstSink *sink, const PstShipment *shipment);
+	/*
+	 * While a shipment is under way: the one that will follow, if nothing comes
+	 * between.  Time to encode it or, with begins_early, to send of it what may
+	 * land twice.  If it follows, the same serial is sent; if not, prepare() is
+	 * told NULL, perhaps when nothing is under way, and what its events point to
+	 * is not looked at any more.  The struct itself is the worker's: copy it.
+	 * NULL: there is nothing to prepare.
+	 */
+	void		(*prepare) (PstSink *sink, const PstShipment *next);
+	bool		begins_early;
 	PstSinkProgress (*poll) (PstSink *sink);
 	void		(*wants) (const PstSink *sink, PstWants *wants);
 	PstVerdict	(*verdict) (const PstSink *sink, int nth);
@@ -229,6 +241,14 @@ pst_sink_send(PstSink *sink, const PstShipment *shipment)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->send(sink, shipment);
+}
+
+static inline void
+pst_sink_prepare(PstSink *sink, const PstShipment *next)
+{
+	Assert(next == NULL || (sink->sending && next->nevents > 0 && next->serial > 0));
+	if (sink->ops->prepare)
+		sink->ops->prepare(sink, next);
 }
 
 static inline void

@@ -231,13 +231,22 @@ set_mark(PstSinkWorker *worker, PstOutlet *outlet, PstShipment *shipment)
 }
 
 bool
+pst_fence_due(const PstSinkWorker *worker, const PstOutlet *outlet)
+{
+	return worker->ops->mark != NULL &&
+		(outlet->marked_at == 0 || outlet->connection->failures != 0 || is_old(outlet, LOOK_BEFORE_MS));
+}
+
+bool
 pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstOutlet  *outlet = parcel->outlet;
 
 	set_mark(worker, outlet, &parcel->shipment);
-	if (worker->ops->mark == NULL ||
-		(outlet->marked_at != 0 && outlet->connection->failures == 0 && !is_old(outlet, LOOK_BEFORE_MS)))
+	if (!pst_fence_due(worker, outlet))
+		return true;
+	/* it may have been begun, when it was not yet due: before the next one, then */
+	if (parcel->offered && outlet->marked_at != 0 && outlet->connection->failures == 0)
 		return true;
 	switch (look(worker, outlet, &parcel->shipment))
 	{

@@ -84,6 +84,7 @@ typedef struct PstParcel
 	char	  **reasons;		/* and which; not yet among the dead letters */
 	int			nrefused;
 	int			coalesced;		/* events left out; not yet counted */
+	bool		offered;		/* to the sink, as what follows the shipment under way */
 } PstParcel;
 
 typedef struct PstAudit PstAudit;
@@ -102,6 +103,7 @@ typedef struct PstSinkWorker
 	List	   *connections;
 	int			turn;			/* whose it is to send, among the outlets */
 	PstParcel	parcels[2];		/* the one at hand, and the next */
+	uint64		readings;		/* of shipments, so far */
 	uint32		routes_seen;
 	bool		swollen;		/* memory of big parcels is kept for the next */
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
@@ -153,6 +155,8 @@ extern void pst_audit_drop(PstSinkWorker *worker);
 
 /* in fence.c */
 extern void pst_nonce_draw(PstSinkWorker *worker);	/* in SPI */
+/* Is the sink to be asked before the outlet's next shipment? */
+extern bool pst_fence_due(const PstSinkWorker *worker, const PstOutlet *outlet);
 /* May the parcel be sent, for all that other copies of the cluster do?  The connection is open; if not, all is done. */
 extern bool pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel);
 /* Nothing waits to be sent: is it time to ask who delivers?  True if that was done. */
