@@ -14,7 +14,7 @@
 #include "event/decode.h"
 #include "event/log.h"
 #include "event/query.h"
-#include "mb/pg_wchar.h"
+#include "event/utf8.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
@@ -88,15 +88,6 @@ make_names(void)
 	CacheRegisterSyscacheCallback(RELOID, forget_bindings, (Datum) 0);
 }
 
-/* A string for the outside, which is UTF-8 whatever the server's encoding is. */
-static char *
-to_utf8(char *text)
-{
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return text;
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
-}
-
 static char *
 look_up(NameKey key, int *version, Oid *relid)
 {
@@ -155,7 +146,7 @@ name_of(NameKind kind, int number)
 		name = hash_search(names, &key, HASH_ENTER, &found);
 		/* events of the batch in hand may still use the old text: it is not freed */
 		if (!found || strcmp(name->text, text) != 0)
-			name->text = MemoryContextStrdup(TopMemoryContext, to_utf8(text));
+			name->text = MemoryContextStrdup(TopMemoryContext, pst_to_utf8(text));
 		name->version = version;
 		name->relid = relid;
 		name->stale = false;
@@ -168,7 +159,7 @@ text_column(TupleTableSlot *row, int column)
 {
 	if (row->tts_isnull[column - 1])
 		return NULL;
-	return to_utf8(TextDatumGetCString(row->tts_values[column - 1]));
+	return pst_to_utf8(TextDatumGetCString(row->tts_values[column - 1]));
 }
 
 static char *
@@ -191,7 +182,7 @@ jsonb_column(TupleTableSlot *row, int column)
 	resetStringInfo(&printed);
 	jsonb = DatumGetJsonbP(value);
 	(void) JsonbToCString(&printed, &jsonb->root, VARSIZE(jsonb));
-	text = to_utf8(printed.data);
+	text = pst_to_utf8(printed.data);
 	if (text == printed.data)
 	{
 		text = palloc(printed.len + 1);

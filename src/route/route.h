@@ -19,7 +19,7 @@ typedef struct PstThrottle
 	int			every_ms;		/* from the begin of a shipment to that of the next; 0: at once */
 } PstThrottle;
 
-/* One version of what a route is. */
+/* One version of what a route is.  What is held against events or told to sinks is UTF-8, as they are. */
 typedef struct PstRouteSettings
 {
 	int64		version;
@@ -70,6 +70,7 @@ typedef struct PstRoute
 {
 	int			id;
 	char	   *name;
+	char	   *utf8_name;		/* as sinks are told it */
 	char	   *server;
 	Oid			owner;
 	bool		enabled;

@@ -11,6 +11,7 @@
 #include "catalog/pg_type_d.h"
 #include "event/cut.h"
 #include "event/query.h"
+#include "event/utf8.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -87,7 +88,7 @@ string(uint64 row, int column)
 	bool		isnull;
 	Datum		value = pst_result(row, column, &isnull);
 
-	return isnull ? NULL : TextDatumGetCString(value);
+	return isnull ? NULL : pst_to_utf8(TextDatumGetCString(value));
 }
 
 static PstEventType
@@ -132,7 +133,7 @@ name_letters(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, uint64
 	memset(shipment, 0, sizeof(*shipment));
 	snprintf(parcel->name, sizeof(parcel->name), "%s-%d-%d-letters-" INT64_FORMAT,
 			 worker->log_id, outlet->route->id, outlet->cursor.generation, number(0, 2));
-	shipment->route = outlet->route->name;
+	shipment->route = outlet->route->utf8_name;
 	shipment->name = parcel->name;
 	shipment->from_position = number(0, 3);
 	shipment->to_position = number(rows - 1, 3);

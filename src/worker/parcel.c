@@ -180,7 +180,7 @@ name_shipment(PstSinkWorker *worker, PstParcel *parcel)
 	snprintf(parcel->name, sizeof(parcel->name), "%s-%d-%d-" INT64_FORMAT "-" INT64_FORMAT,
 			 worker->log_id, outlet->route->id, outlet->cursor.generation,
 			 parcel->batch.from_position, parcel->batch.to_position);
-	shipment->route = outlet->route->name;
+	shipment->route = outlet->route->utf8_name;
 	shipment->name = parcel->name;
 	shipment->from_position = parcel->batch.from_position;
 	shipment->to_position = parcel->batch.to_position;
