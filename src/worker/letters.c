@@ -23,6 +23,11 @@
 /* Ordinals of letters begin behind those of any cut's events. */
 #define LETTER_ORDINAL (INT64CONST(1) << 40)
 
+/* As JSON again: of a string ->> would take away what makes it one. */
+#define JSON_MEMBER(name) \
+	" CASE WHEN pg_catalog.jsonb_typeof(d.event OPERATOR(pg_catalog.->) '" name "') OPERATOR(pg_catalog.<>) 'null'" \
+	" THEN (d.event OPERATOR(pg_catalog.->) '" name "')::pg_catalog.text END"
+
 static PstQuery letters_query = {
 	"SELECT d.id, d.retry, d.position, d.name,"
 	" (d.event OPERATOR(pg_catalog.->>) 'event_id')::pg_catalog.int8,"
@@ -37,11 +42,11 @@ static PstQuery letters_query = {
 	" d.event OPERATOR(pg_catalog.->>) 'event',"
 	" d.event OPERATOR(pg_catalog.->>) 'from_state',"
 	" d.event OPERATOR(pg_catalog.->>) 'to_state',"
-	" d.event OPERATOR(pg_catalog.->>) 'args',"
-	" d.event OPERATOR(pg_catalog.->>) 'payload',"
+	JSON_MEMBER("args") ","
+	JSON_MEMBER("payload") ","
 	" d.event OPERATOR(pg_catalog.->>) 'reason',"
 	" d.event OPERATOR(pg_catalog.->>) 'actor',"
-	" d.event OPERATOR(pg_catalog.->>) 'headers',"
+	JSON_MEMBER("headers") ","
 	" d.event OPERATOR(pg_catalog.->>) 'node'"
 	" FROM persistomata.dead_letter_entry d"
 	" WHERE d.route OPERATOR(pg_catalog.=) $1 AND d.retry IS NOT NULL ORDER BY d.retry LIMIT 100",

@@ -47,7 +47,7 @@ sql(q{INSERT INTO lamp VALUES ('a', NULL, '1'), ('b', NULL, '2'), ('c', NULL, '3
 sql(q{UPDATE lamp SET state = 'green'});
 ok(drained('filtered'), 'a filtered route comes to the end');
 is(keys_in('filtered'), 'b,c,b,c', 'what the filter wants is sent');
-sql(q{UPDATE lamp SET n = 'x' WHERE id = 'b'; UPDATE lamp SET state = 'red'});
+sql(q{UPDATE lamp SET n = 'x' WHERE id = 'b'; SET persistomata.args = '"by hand"'; UPDATE lamp SET state = 'red'});
 ok(drained('filtered'), 'an event that the filter fails for holds nothing up');
 is(keys_in('filtered'), 'b,c,b,c,c', 'the others are sent');
 is(sql(q{SELECT route, event->>'key', reason FROM persistomata.dead_letter}),
@@ -56,6 +56,7 @@ sql(q{UPDATE persistomata.dead_letter_entry SET event = jsonb_set(event, '{paylo
 	SELECT persistomata.retry_dead_letter(id) FROM persistomata.dead_letter});
 ok(wait_for_value($node, 'postgres', 'SELECT count(*) FROM persistomata.dead_letter', 0), 'and sent when it is retried');
 is(keys_in('filtered'), 'b,c,b,c,c,b', 'behind the others');
+is((bodies('filtered'))[-1]{args}, 'by hand', 'as it was, args that are no object included');
 sql(q{SELECT persistomata.drop_route('filtered')});
 
 # ---- a filter that can never pass: nothing is lost, and it can be mended ----
