@@ -213,6 +213,7 @@ array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
 	if (PG_ARGISNULL(n))
 		return;
 	*value = PG_GETARG_DATUM(n);
+	pst_route_check_list(*value);
 	*null = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(*value)),
 						   ARR_DIMS(DatumGetArrayTypeP(*value))) == 0 ? 'n' : ' ';
 }
