@@ -186,16 +186,16 @@ pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing,
 
 /* ----- mending ----- */
 
-/* Each instance's last event, and what the table of latest states has of it. */
+/* Each instance's last event, and what the table of latest states has of it.  Newer servers want the names. */
 static void
 append_behind(StringInfo sql, const PstChTable *table)
 {
 	appendStringInfoString(sql, "(SELECT fsm, key, max(position) AS p FROM ");
 	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) ANY LEFT JOIN"
+	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) AS logged ANY LEFT JOIN"
 						   " (SELECT fsm, key, max(position) AS q FROM ");
 	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " GROUP BY fsm, key) USING (fsm, key) WHERE q < p");
+	appendStringInfoString(sql, " GROUP BY fsm, key) AS latest USING (fsm, key) WHERE q < p");
 }
 
 void
