@@ -85,8 +85,12 @@ SELECT r.name AS route, r.server::text AS server,
   LEFT JOIN persistomata.live_routes() l ON l.route = r.id
   LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = r.server
   LEFT JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
-  CROSS JOIN LATERAL (SELECT CASE WHEN l.state <> 'stopped' THEN greatest(l.position, persistomata.route_position(r.id))
-								  ELSE persistomata.route_position(r.id) END AS settled) p
+  CROSS JOIN LATERAL (SELECT CASE WHEN l.state <> 'stopped' THEN greatest(nullif(l.position, -1), persistomata.route_position(r.id))
+								  ELSE persistomata.route_position(r.id) END AS settled) q
+  -- one that waits for what is new has nothing behind it
+  CROSS JOIN LATERAL (SELECT coalesce(q.settled,
+									  CASE (SELECT s.start FROM persistomata.route_settings s WHERE s.route = r.id ORDER BY s.version DESC LIMIT 1)
+									  WHEN 'now' THEN (SELECT coalesce(max(c.first_position + c.events - 1), 0) FROM persistomata.cuts() c) END) AS settled) p
   CROSS JOIN LATERAL persistomata.route_lag(p.settled + 1) g
  WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.stat_route IS

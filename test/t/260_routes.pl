@@ -59,6 +59,17 @@ is(keys_in('filtered'), 'b,c,b,c,c,b', 'behind the others');
 is((bodies('filtered'))[-1]{args}, 'by hand', 'as it was, args that are no object included');
 sql(q{SELECT persistomata.drop_route('filtered')});
 
+# ---- a route that waits for what is new is not behind ----
+route('quiet');
+for my $state ('stopped', 'idle')
+{
+	ok(wait_for_value($node, 'postgres', q{SELECT state FROM persistomata.stat_route}, $state), "a route on a quiet log is $state")
+	  if $state eq 'idle';
+	is(sql(q{SELECT position = (SELECT max(first_position + events - 1) FROM persistomata.cuts()), lag_events, lag_seconds
+			FROM persistomata.stat_route}), 't|0|0', 'and not behind');
+}
+sql(q{SELECT persistomata.drop_route('quiet')});
+
 # ---- a filter that can never pass: nothing is lost, and it can be mended ----
 sql(q{CREATE FUNCTION note(text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN CREATE TABLE noted (t text); RETURN true; END'});
 route('writes', q{filter => 'note(key)'});
