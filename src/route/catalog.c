@@ -398,6 +398,14 @@ pst_cursor_read(int route, PstCursor *cursor)
 	read_place(&ring, route, PG_INT32_MAX, cursor);
 }
 
+void
+pst_cursor_move(PstCursor *cursor, int64 next_position)
+{
+	if (cursor->replay_to > 0 && next_position > cursor->replay_to)
+		next_position = Max(next_position, cursor->resume_position);
+	cursor->next_position = next_position;
+}
+
 /* route_position(route_id): with the extension's own rights */
 Datum
 pst_route_position(PG_FUNCTION_ARGS)

@@ -96,6 +96,9 @@ extern PstRouteSettings *pst_route_settings_of(int route, int64 version, MemoryC
 
 extern void pst_cursor_read(int route, PstCursor *cursor);
 
+/* All before a position is settled.  At the end of a replay that is all that was settled before it. */
+extern void pst_cursor_move(PstCursor *cursor, int64 next_position);
+
 /*
  * In seek.c: have a route send again from a position on, or from the oldest that
  * is kept, whichever is later, in a new generation.  Returns that position.

@@ -296,7 +296,7 @@ write_down(Run *run, PstParcel *parcel)
 		counts->dead += parcel->nrefused;
 		counts->coalesced += parcel->coalesced;
 	}
-	outlet->cursor.next_position = all ? parcel->shipment.to_position + 1 : parcel->batch.events[run->done].position;
+	pst_cursor_move(&outlet->cursor, all ? parcel->shipment.to_position + 1 : parcel->batch.events[run->done].position);
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;
 	pst_write_cursor(outlet);

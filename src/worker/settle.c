@@ -122,7 +122,7 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
 {
 	PstOutlet  *outlet = parcel->outlet;
 
-	outlet->cursor.next_position = to_position + 1;
+	pst_cursor_move(&outlet->cursor, to_position + 1);
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;
 	outlet->cursor.counts.coalesced += parcel->coalesced;

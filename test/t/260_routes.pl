@@ -226,8 +226,13 @@ for my $wrong ([ $end + 2, $end + 3, 'has not come to' ], [ 0, 1, 'at least 1' ]
 }
 sql(q{SELECT persistomata.replay('again', 1, 9000000)});
 ok(wait_for_value($node, 'postgres', q{SELECT done FROM persistomata.stat_replay WHERE route = 'again'}, 't'), 'all of it again');
+ok(drained('again'), 'the route is not behind then');
+is(sql("SELECT persistomata.replay('again', $from, $to)"), 20, 'a part of it');
+ok(wait_for_value($node, 'postgres', q{SELECT done FROM persistomata.stat_replay WHERE route = 'again'}, 't'), 'is done');
+ok(drained('again'), 'and the route is where it stood, without anything new');
+sql(q{SELECT pg_terminate_backend(pid) FROM persistomata.stat_worker WHERE kind = 'sink'});
 sql(q{UPDATE lamp SET n = '242' WHERE id = 'd'});
-ok(drained('again'), 'and on');
+ok(drained('again'), 'and goes on');
 is((bodies('again'))[-1]{payload}{n}, 242, 'with what is new');
 my @ids = map { [ split /-/, $_->{id} ] } $client->entries('again');
 is(scalar(grep { $ids[$_][0] < $ids[ $_ - 1 ][0] } 1 .. $#ids), 0, 'ids rise through all of it');
