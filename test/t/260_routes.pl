@@ -238,6 +238,12 @@ my @ids = map { [ split /-/, $_->{id} ] } $client->entries('again');
 is(scalar(grep { $ids[$_][0] < $ids[ $_ - 1 ][0] } 1 .. $#ids), 0, 'ids rise through all of it');
 sql(q{SELECT persistomata.drop_route('again')});
 
+# ---- a seek to where nothing is yet ----
+route('far');
+sql(q{SELECT persistomata.seek_route('far', 9223372036854775807); UPDATE lamp SET n = '243' WHERE id = 'd'});
+ok(wait_for(sub { keys_in('far') eq 'd' }, 'the event'), 'skips what is there, and nothing that comes');
+sql(q{SELECT persistomata.drop_route('far')});
+
 # ---- start => 'snapshot' ----
 sql(q{DELETE FROM lamp; INSERT INTO lamp SELECT 'r' || i, NULL, i FROM generate_series(1, 300) i;
 	UPDATE lamp SET state = 'green' WHERE id = 'r1'});
