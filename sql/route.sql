@@ -73,6 +73,7 @@ SELECT persistomata.alter_route('nobody');
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.alter_route('r', events => '{go}', types => '{}', options => '{"stream": "t"}');
 SELECT persistomata.alter_route('r', options => '{"table": "t"}');
+SELECT persistomata.alter_route('r', machine => '');
 SELECT persistomata.seek_route('r', 0);
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.seek_route('r', 1);

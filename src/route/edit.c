@@ -404,6 +404,8 @@ pst_alter_route(PG_FUNCTION_ARGS)
 	Datum		release;
 	int			id;
 
+	if (!PG_ARGISNULL(1))
+		(void) needed_arg(fcinfo, 1, "the machine");
 	if (!PG_ARGISNULL(2))
 		pst_route_check_types(PG_GETARG_DATUM(2), false);
 	pst_owner_begin(&rights);
