@@ -16,7 +16,7 @@ PG_CONFIG ?= pg_config
 # The server's headers are not ours to mend: -isystem keeps their warnings out.
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -isystem $(shell $(PG_CONFIG) --includedir) -I$(CURDIR)/src
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter
-SHLIB_LINK = $(libpq) -lz -lssl -lcrypto -lcurl -lhiredis -lrabbitmq
+SHLIB_LINK = $(libpq) -lz -lzstd -lssl -lcrypto -lcurl -lhiredis -lrabbitmq
 
 EXTRA_CLEAN = $(EXTENSION)--$(EXTVERSION).sql output_iso tmp_check
 

@@ -83,7 +83,7 @@ install_packages() {
 build_packages() {
 	local major
 	major=$(pg_major)
-	echo build-essential zlib1g-dev libssl-dev libcurl4-openssl-dev libhiredis-dev librabbitmq-dev \
+	echo build-essential zlib1g-dev libzstd-dev libssl-dev libcurl4-openssl-dev libhiredis-dev librabbitmq-dev \
 		"postgresql-$major" "postgresql-server-dev-$major"
 }
 

@@ -44,6 +44,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/backend_status.h"
 #include "utils/rel.h"
 #include "utils/regproc.h"
 
@@ -99,6 +100,19 @@ pst_qualified_name(const char *text)
 #else
 	return stringToQualifiedNameList(text);
 #endif
+}
+
+/* The nth backend's entry in pg_stat_activity, from 1, as this transaction sees it; NULL: none. */
+static inline const PgBackendStatus *
+pst_backend_status(int nth)
+{
+#if PG_VERSION_NUM >= 160000
+	LocalPgBackendStatus *local = pgstat_get_local_beentry_by_index(nth);
+#else
+	LocalPgBackendStatus *local = pgstat_fetch_stat_local_beentry(nth);
+#endif
+
+	return local ? &local->backendStatus : NULL;
 }
 
 /* Does the current user own a table? */

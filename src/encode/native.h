@@ -70,6 +70,7 @@ typedef struct PstNativeColumn
 	const PstNativeField *field;	/* that fills it */
 	PstNativeForm form;
 	bool		nullable;		/* the block has a flag per row */
+	bool		converted;		/* the server makes something else of what we write */
 	bool		is_signed;		/* of an integer or a day */
 	int			width;			/* bytes of each value, or 0 for text */
 	int			scale;			/* digits after the point, of ticks */
@@ -127,5 +128,18 @@ extern bool pst_native_value(const PstNativeColumn *column, const PstEvent *even
 #define PST_NATIVE_RENDERED 48
 extern const char *pst_native_text(const PstNativeColumn *column, const PstEvent *event,
 								   char buffer[PST_NATIVE_RENDERED]);
+
+/*
+ * In native_reading.c: can the server be asked whether a column of this kind
+ * still has what we wrote?  Not where it made something else of it.
+ */
+extern bool pst_native_is_exact(const PstNativeColumn *column);
+
+/*
+ * Append what an exact column's value reads as, once this event is in it: a text
+ * of its own, which a reader gets from any server by the column's form.  False,
+ * with nothing appended, if no value of the event can stand there.
+ */
+extern bool pst_native_reading(StringInfo out, const PstNativeColumn *column, const PstEvent *event);
 
 #endif							/* PST_NATIVE_H */

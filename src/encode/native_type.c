@@ -186,6 +186,7 @@ take_converted(PstNativeColumn *column, const char **type)
 	bool		known = false;
 
 	column->form = PST_NATIVE_TEXT;
+	column->converted = true;
 	if (column->field->kind == PST_KIND_JSON)
 	{
 		known = strcmp(*type, "JSON") == 0 || starts_with(*type, "JSON(") || starts_with(*type, "Object(");

@@ -210,20 +210,24 @@ read_row(PstReader *reader, PstBatch *batch, OpenTables *tables, const char *log
 	PstVertebra *place = &spine->rows[spine->next];
 	TupleTableSlot *row = fetch(tables, place);
 	PstEvent   *event;
+	PstTexts	before;
 
 	if (row == NULL)
 		return false;
 	event = next_event(batch);
-	pst_decode_head(row, log_id, event);
+	before = batch->texts;
+	pst_decode_head(row, event, &batch->texts);
 	event->position = pst_spine_position(spine, spine->next);
 	event->ordinal = pst_spine_ordinal(spine, spine->next);
 	event->stream_ms = spine->cuts[PST_SPINE_CUT(place) + 1].stream_ms;
 	if (wanted == NULL || wanted(event, arg))
 	{
-		pst_decode_body(row, log_id, event);
-		batch->bytes += pst_event_bytes(event);
+		pst_decode_body(row, log_id, event, &batch->texts);
+		batch->bytes += sizeof(PstEvent) + (batch->texts.bytes - before.bytes);
 		batch->nevents++;
 	}
+	else
+		pst_texts_take_back(&batch->texts, &before);
 	batch->to_position = event->position;
 	reader->position = event->position + 1;
 	spine->next++;
@@ -243,6 +247,7 @@ pst_reader_read(PstReader *reader, PstBatch *batch, const PstReadLimits *limits,
 	batch->events = NULL;
 	batch->nevents = batch->allocated = 0;
 	batch->bytes = 0;
+	pst_texts_begin(&batch->texts, batch->context);
 	batch->from_position = reader->position;
 	batch->to_position = reader->position - 1;
 	batch->more = batch->new_settings = false;

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "event/event.h"
+#include "event/texts.h"
 
 /* A place in the log, and the next stretch of it in memory. */
 typedef struct PstReader PstReader;
@@ -35,7 +36,8 @@ typedef struct PstBatch
 	PstEvent   *events;			/* those wanted */
 	int			nevents;
 	int			allocated;
-	Size		bytes;
+	PstTexts	texts;
+	Size		bytes;			/* about what it weighs in memory and on the wire */
 	int64		from_position;	/* what it covers; nothing if to < from */
 	int64		to_position;
 	bool		more;			/* a limit ended it, not the end of the log */

@@ -15,6 +15,7 @@
 #include "event/log.h"
 #include "event/query.h"
 #include "event/utf8.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
@@ -23,6 +24,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#define MAX_LOG_ID 32
 #define MAX_PRINTED (1024 * 1024)	/* bytes of the buffer that is kept for printing JSON */
 
 typedef enum NameKind
@@ -88,6 +90,25 @@ make_names(void)
 	CacheRegisterSyscacheCallback(RELOID, forget_bindings, (Datum) 0);
 }
 
+/* A string for the outside, which is UTF-8 whatever the server's encoding is, kept with the other texts. */
+static char *
+keep_utf8(PstTexts *texts, const char *bytes, int length)
+{
+	char	   *text;
+	char	   *converted;
+	char	   *kept;
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return pst_texts_add(texts, bytes, length);
+	text = pnstrdup(bytes, length);
+	converted = pst_to_utf8(text);
+	kept = pst_texts_add(texts, converted, strlen(converted));
+	if (converted != text)
+		pfree(converted);
+	pfree(text);
+	return kept;
+}
+
 static char *
 look_up(NameKey key, int *version, Oid *relid)
 {
@@ -127,10 +148,13 @@ look_up(NameKey key, int *version, Oid *relid)
 static const CachedName *
 name_of(NameKind kind, int number)
 {
+	static CachedName *last[NAME_NODE + 1]; /* neighbours often share them; an entry stays where it is */
 	NameKey		key = {kind, number};
-	CachedName	   *name;
+	CachedName *name = last[kind];
 	bool		found;
 
+	if (name != NULL && name->key.number == number && !name->stale)
+		return name;
 	if (names == NULL)
 		make_names();
 	name = hash_search(names, &key, HASH_FIND, &found);
@@ -151,24 +175,33 @@ name_of(NameKind kind, int number)
 		name->relid = relid;
 		name->stale = false;
 	}
+	last[kind] = name;
 	return name;
 }
 
 static char *
-text_column(TupleTableSlot *row, int column)
+text_column(TupleTableSlot *row, int column, PstTexts *texts)
 {
+	Datum		value = row->tts_values[column - 1];
+	text	   *plain;
+	char	   *kept;
+
 	if (row->tts_isnull[column - 1])
 		return NULL;
-	return pst_to_utf8(TextDatumGetCString(row->tts_values[column - 1]));
+	plain = DatumGetTextPP(value);
+	kept = keep_utf8(texts, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
+	if ((Pointer) plain != DatumGetPointer(value))
+		pfree(plain);
+	return kept;
 }
 
 static char *
-jsonb_column(TupleTableSlot *row, int column)
+jsonb_column(TupleTableSlot *row, int column, PstTexts *texts)
 {
 	static StringInfoData printed = {0};	/* of the process: texts are copied from it */
 	Datum		value = row->tts_values[column - 1];
 	Jsonb	   *jsonb;
-	char	   *text;
+	char	   *kept;
 
 	if (row->tts_isnull[column - 1])
 		return NULL;
@@ -182,12 +215,7 @@ jsonb_column(TupleTableSlot *row, int column)
 	resetStringInfo(&printed);
 	jsonb = DatumGetJsonbP(value);
 	(void) JsonbToCString(&printed, &jsonb->root, VARSIZE(jsonb));
-	text = pst_to_utf8(printed.data);
-	if (text == printed.data)
-	{
-		text = palloc(printed.len + 1);
-		memcpy(text, printed.data, printed.len + 1);
-	}
+	kept = keep_utf8(texts, printed.data, printed.len);
 	if ((Pointer) jsonb != DatumGetPointer(value))
 		pfree(jsonb);
 	/* one that was very long is not kept */
@@ -196,28 +224,28 @@ jsonb_column(TupleTableSlot *row, int column)
 		pfree(printed.data);
 		printed.data = NULL;
 	}
-	return text;
+	return kept;
 }
 
 /* <log id>-<timeline>-<event id>; as psprintf would, at a tenth of the time */
 static char *
-make_name(const char *log_id, int timeline, int64 event_id)
+make_name(const char *log_id, int timeline, int64 event_id, PstTexts *texts)
 {
+	char		name[MAX_LOG_ID + 2 + 20 + 12];
 	int			length = strlen(log_id);
-	char	   *name = palloc(length + 2 + 20 + 12);
 	char	   *at = name + length;
 
+	Assert(length <= MAX_LOG_ID);
 	memcpy(name, log_id, length);
 	*at++ = '-';
 	at += pg_ltoa(timeline, at);
 	*at++ = '-';
 	at += pg_lltoa(event_id, at);
-	*at = '\0';
-	return name;
+	return pst_texts_add(texts, name, at - name);
 }
 
 void
-pst_decode_head(TupleTableSlot *row, const char *log_id, PstEvent *event)
+pst_decode_head(TupleTableSlot *row, PstEvent *event, PstTexts *texts)
 {
 	const CachedName *machine;
 	const CachedName *binding;
@@ -237,36 +265,21 @@ pst_decode_head(TupleTableSlot *row, const char *log_id, PstEvent *event)
 	event->timeline = DatumGetInt32(row->tts_values[PST_LOG_TIMELINE - 1]);
 	event->node = name_of(NAME_NODE, event->timeline)->text;
 	event->type = (PstEventType) DatumGetChar(row->tts_values[PST_LOG_TYPE - 1]);
-	event->key = text_column(row, PST_LOG_KEY);
-	event->event = text_column(row, PST_LOG_EVENT);
-	event->from_state = text_column(row, PST_LOG_FROM_STATE);
-	event->to_state = text_column(row, PST_LOG_TO_STATE);
+	event->key = text_column(row, PST_LOG_KEY, texts);
+	event->event = text_column(row, PST_LOG_EVENT, texts);
+	event->from_state = text_column(row, PST_LOG_FROM_STATE, texts);
+	event->to_state = text_column(row, PST_LOG_TO_STATE, texts);
 	if (!row->tts_isnull[PST_LOG_ONLY_ROUTE - 1])
 		event->only_route = DatumGetInt32(row->tts_values[PST_LOG_ONLY_ROUTE - 1]);
 }
 
 void
-pst_decode_body(TupleTableSlot *row, const char *log_id, PstEvent *event)
+pst_decode_body(TupleTableSlot *row, const char *log_id, PstEvent *event, PstTexts *texts)
 {
-	event->name = make_name(log_id, event->timeline, event->event_id);
-	event->actor = text_column(row, PST_LOG_ACTOR);
-	event->reason = text_column(row, PST_LOG_REASON);
-	event->args = jsonb_column(row, PST_LOG_ARGS);
-	event->payload = jsonb_column(row, PST_LOG_PAYLOAD);
-	event->headers = jsonb_column(row, PST_LOG_HEADERS);
-}
-
-static inline Size
-length(const char *text)
-{
-	return text ? strlen(text) + 1 : 0;
-}
-
-Size
-pst_event_bytes(const PstEvent *event)
-{
-	return sizeof(PstEvent) + length(event->name) + length(event->key) +
-		length(event->event) + length(event->from_state) + length(event->to_state) +
-		length(event->args) + length(event->payload) + length(event->reason) +
-		length(event->actor) + length(event->headers);
+	event->name = make_name(log_id, event->timeline, event->event_id, texts);
+	event->actor = text_column(row, PST_LOG_ACTOR, texts);
+	event->reason = text_column(row, PST_LOG_REASON, texts);
+	event->args = jsonb_column(row, PST_LOG_ARGS, texts);
+	event->payload = jsonb_column(row, PST_LOG_PAYLOAD, texts);
+	event->headers = jsonb_column(row, PST_LOG_HEADERS, texts);
 }

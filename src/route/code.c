@@ -33,6 +33,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
+#include "utils/varlena.h"
 
 /* As long may this many events take. */
 #define TIMED_EVENTS 100
@@ -43,7 +44,8 @@ struct PstRouteCode
 {
 	MemoryContext context;
 	TupleDesc	desc;			/* of persistomata.event */
-	PstExpression *filter;		/* NULL: none */
+	PstExpression *filter;		/* NULL: none, or it is a function */
+	bool		is_function;
 };
 
 /* What one run works with. */
@@ -51,6 +53,8 @@ typedef struct Runner
 {
 	PstRouteSettings *settings;
 	struct PstRouteCode *code;
+	FmgrInfo	filter;			/* the function that it is, */
+	bool		filters;		/* if it is one */
 	FmgrInfo	encoder;
 	bool		encodes;
 	MemoryContext scratch;		/* of one event */
@@ -83,16 +87,19 @@ free_filter(void *arg)
 	pst_expression_free(((struct PstRouteCode *) arg)->filter);
 }
 
-/* Compile, or compile anew what is not true any more. */
+/*
+ * Compile, or compile anew what is not true any more; not a filter that is a
+ * function.
+ */
 static struct PstRouteCode *
-compile(PstRouteSettings *settings)
+compile(PstRouteSettings *settings, bool is_function)
 {
 	struct PstRouteCode *code = settings->code;
 	MemoryContext context;
 	MemoryContext old;
 	PstScope	scope;
 
-	if (code && pst_expression_valid(code->filter))
+	if (code && code->is_function == is_function && pst_expression_valid(code->filter))
 		return code;
 	if (code)
 		MemoryContextDelete(code->context);
@@ -102,7 +109,8 @@ compile(PstRouteSettings *settings)
 	code = palloc0(sizeof(struct PstRouteCode));
 	code->context = context;
 	code->desc = pst_event_row_desc();
-	if (settings->filter)
+	code->is_function = is_function;
+	if (settings->filter && !is_function)
 	{
 		MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
 
@@ -119,18 +127,61 @@ compile(PstRouteSettings *settings)
 	return code;
 }
 
-void
+/*
+ * The function f(persistomata.event) that a filter is the name of, or
+ * InvalidOid: then it is an expression.  As the view has no boolean column, no
+ * filter is both.  Throws if it may not be called, or gives no boolean.
+ */
+static Oid
+find_filter(const char *text)
+{
+	List	   *names;
+	List	   *parts = NIL;
+	ListCell   *cell;
+	Oid			type = pst_event_row_type();
+	Oid			function;
+
+	if (!SplitIdentifierString(pstrdup(text), '.', &names) || names == NIL || list_length(names) > 2)
+		return InvalidOid;
+	foreach(cell, names)
+		parts = lappend(parts, makeString(lfirst(cell)));
+	function = LookupFuncName(parts, 1, &type, true);
+	if (!OidIsValid(function))
+		return InvalidOid;
+	if (get_func_rettype(function) != BOOLOID || get_func_retset(function) ||
+		get_func_prokind(function) != PROKIND_FUNCTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("function %s(persistomata.event) must return boolean", text)));
+	if (pst_may_call(function) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, text);
+	return function;
+}
+
+static char *
+name_of_function(Oid function)
+{
+	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
+									  get_func_name(function));
+}
+
+const char *
 pst_filter_check(const char *text)
 {
+	Oid			function = find_filter(text);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "persistomata filter",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	PstScope	scope;
 
-	make_scope(&scope, pst_event_row_desc(), text);
-	pst_expression_free(pst_compile_guard(&scope, text));
+	if (!OidIsValid(function))
+	{
+		make_scope(&scope, pst_event_row_desc(), text);
+		pst_expression_free(pst_compile_guard(&scope, text));
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+	return OidIsValid(function) ? name_of_function(function) : text;
 }
 
 /* ---- the encoder ---- */
@@ -161,25 +212,32 @@ find_encoder(const char *name)
 char *
 pst_encoder_check(const char *name)
 {
-	Oid			function = find_encoder(name);
+	return name_of_function(find_encoder(name));
+}
 
-	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-									  get_func_name(function));
+static Datum
+call_with_row(Runner *runner, FmgrInfo *function, HeapTuple row, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		result;
+
+	InitFunctionCallInfoData(*fcinfo, function, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = heap_copy_tuple_as_datum(row, runner->code->desc);
+	fcinfo->args[0].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
 }
 
 static char *
 encode(Runner *runner, HeapTuple row)
 {
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		result;
+	bool		isnull;
+	Datum		result = call_with_row(runner, &runner->encoder, row, &isnull);
 	Jsonb	   *jsonb;
 	char	   *text;
 
-	InitFunctionCallInfoData(*fcinfo, &runner->encoder, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = heap_copy_tuple_as_datum(row, runner->code->desc);
-	fcinfo->args[0].isnull = false;
-	result = FunctionCallInvoke(fcinfo);
-	if (fcinfo->isnull)
+	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("the encoder returned NULL"),
@@ -199,6 +257,11 @@ wanted(Runner *runner, HeapTuple row)
 	Datum		value;
 	bool		isnull;
 
+	if (runner->filters)
+	{
+		value = call_with_row(runner, &runner->filter, row, &isnull);
+		return !isnull && DatumGetBool(value);
+	}
 	if (runner->code->filter == NULL)
 		return true;
 	args = heap_getattr(row, PST_EVENT_ARGS, desc, &isnull);
@@ -223,7 +286,12 @@ look_at(Runner *runner, PstEvent *event)
 static void
 prepare(Runner *runner)
 {
-	runner->code = compile(runner->settings);
+	Oid			filter = runner->settings->filter ? find_filter(runner->settings->filter) : InvalidOid;
+
+	runner->filters = OidIsValid(filter);
+	if (runner->filters)
+		fmgr_info_cxt(filter, &runner->filter, CurrentMemoryContext);
+	runner->code = compile(runner->settings, runner->filters);
 	runner->encodes = runner->settings->encoder != NULL;
 	if (runner->encodes)
 		fmgr_info_cxt(find_encoder(runner->settings->encoder), &runner->encoder, CurrentMemoryContext);

@@ -45,8 +45,11 @@ extern bool pst_route_has_code(const PstRouteSettings *settings);
 extern PstCodeResult pst_code_run(PstRouteSettings *settings, Oid owner, PstEvent *events, int nevents,
 								  PstCodeRun *run);
 
-/* For create_route, as the caller: throws if the text is not a filter. */
-extern void pst_filter_check(const char *text);
+/*
+ * For create_route, as the caller: throws if the text is not a filter.  If it is
+ * the name of a function, that is returned with its schema, else the text.
+ */
+extern const char *pst_filter_check(const char *text);
 
 /*
  * Likewise for the name of an encoder; returns it with its schema.

@@ -13,6 +13,7 @@
 #include "catalog/pg_type_d.h"
 #include "catalog/namespace.h"
 #include "compat/compat.h"
+#include "event/cut.h"
 #include "event/log.h"
 #include "event/query.h"
 #include "event/wake.h"
@@ -251,7 +252,7 @@ set_conditions(NewSettings *settings, const char *filter, const char *throttle)
 	if (throttle)
 		set_text(settings, SET_THROTTLE, *throttle ? throttle : NULL);
 	if (filter && *filter)
-		pst_filter_check(filter);
+		filter = pst_filter_check(filter);
 	if (filter)
 		set_text(settings, SET_FILTER, *filter ? filter : NULL);
 	/* the path goes with the filter; without one it is the encoder's */
@@ -450,8 +451,12 @@ set_enabled(text *name, bool enabled)
 	Datum		args[2];
 
 	pst_owner_begin(&rights);
+	if (enabled)
+		pst_cut_lock();			/* before the route's row, as a seek does */
 	args[0] = Int32GetDatum(pst_find_route(&rights, text_to_cstring(name), NULL));
 	args[1] = BoolGetDatum(enabled);
+	if (enabled)
+		pst_route_part(DatumGetInt32(args[0]));
 	pst_query_write(&enable_query, args, NULL);
 	pst_owner_end(&rights);
 	pst_routes_changed();

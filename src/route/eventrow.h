@@ -1,6 +1,6 @@
 /*
  * eventrow.h
- *	  Within the room: an event as a row of persistomata.event, as SQL sees it.
+ *	  An event as a row of persistomata.event, as SQL sees it.
  */
 #ifndef PST_EVENTROW_H
 #define PST_EVENTROW_H

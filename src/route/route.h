@@ -104,6 +104,8 @@ extern void pst_cursor_move(PstCursor *cursor, int64 next_position);
  * is kept, whichever is later, in a new generation.  Returns that position.
  */
 extern int64 pst_route_go_back(int route, int64 position);
+/* likewise, with the cuts locked: a route that is held as fenced is to go on where it stands, under new names */
+extern void pst_route_part(int route);
 
 /* in match.c: pure */
 extern bool pst_route_wants(const PstRouteSettings *settings, const PstEvent *event);

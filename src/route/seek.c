@@ -33,6 +33,11 @@ static PstQuery newest_version_query = {
 	1, {INT4OID}, NULL
 };
 
+static PstQuery fenced_query = {
+	"SELECT 1 FROM persistomata.route WHERE id OPERATOR(pg_catalog.=) $1 AND held OPERATOR(pg_catalog.=) 'fenced'",
+	1, {INT4OID}, NULL
+};
+
 void
 pst_generation_begin(const PstGeneration *generation)
 {
@@ -150,6 +155,25 @@ pst_route_go_back(int route, int64 position)
 	pst_generation_begin(&generation);
 	pst_routes_changed();
 	return generation.from_position;
+}
+
+/*
+ * Another copy of the cluster may have sent under the very names and numbers that
+ * a fenced route would go on with: what waits gets new ones.
+ */
+void
+pst_route_part(int route)
+{
+	Datum		arg = Int32GetDatum(route);
+	PstCursor	cursor;
+
+	if (pst_query_write(&fenced_query, &arg, NULL) == 0)
+		return;
+	PushActiveSnapshot(GetLatestSnapshot());
+	pst_cursor_read(route, &cursor);
+	PopActiveSnapshot();
+	if (cursor.begun && cursor.replay_to == 0)
+		(void) pst_route_go_back(route, cursor.next_position);
 }
 
 /*

@@ -27,8 +27,13 @@ CREATE TABLE persistomata.reconciliation_range (
 	unknown       bigint NOT NULL,
 	missing       bigint NOT NULL,
 	doubled       bigint NOT NULL,
+	altered       bigint NOT NULL,
+	diverged      bigint NOT NULL DEFAULT 0,
 	missing_names text[] NOT NULL,
 	doubled_names text[] NOT NULL,
+	altered_names text[] NOT NULL,
+	altered_fields text[] NOT NULL,
+	diverged_names text[] NOT NULL DEFAULT '{}',
 	PRIMARY KEY (run, from_position)
 );
 COMMENT ON TABLE persistomata.reconciliation_range IS
@@ -49,24 +54,67 @@ SELECT n.id AS run, r.name AS route,
 			THEN n.begun_at + (clock_timestamp() - n.begun_at) *
 				 ((n.to_position - n.from_position + 1)::float8 / (g.reached - n.from_position + 1)) END AS ends_at,
 	   coalesce(g.expected, 0) AS expected, coalesce(g.found, 0) AS found, coalesce(g.unknown, 0) AS unknown,
-	   coalesce(g.missing, 0) AS missing, coalesce(g.doubled, 0) AS doubled, n.refilled, n.error
+	   coalesce(g.missing, 0) AS missing, coalesce(g.doubled, 0) AS doubled,
+	   coalesce(g.altered, 0) AS altered, coalesce(g.diverged, 0) AS diverged, n.refilled, n.error
   FROM persistomata.reconciliation_run n
   JOIN persistomata.route r ON r.id = n.route
   CROSS JOIN LATERAL (SELECT sum(d.expected)::bigint AS expected, sum(d.found)::bigint AS found,
 							 sum(d.unknown)::bigint AS unknown, sum(d.missing)::bigint AS missing,
-							 sum(d.doubled)::bigint AS doubled, max(d.to_position) AS reached
+							 sum(d.doubled)::bigint AS doubled, sum(d.altered)::bigint AS altered,
+							 sum(d.diverged)::bigint AS diverged, max(d.to_position) AS reached
 						FROM persistomata.reconciliation_range d WHERE d.run = n.id) g
  WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.reconciliation IS
 'comparisons of what sinks hold with the log: how far each is, and what it found in all';
 
 CREATE VIEW persistomata.reconciliation_detail WITH (security_barrier) AS
-SELECT d.run, d.from_position, d.to_position, d.expected, d.found, d.unknown, d.missing, d.doubled,
-	   d.missing_names, d.doubled_names
+SELECT d.run, d.from_position, d.to_position, d.expected, d.found, d.unknown, d.missing, d.doubled, d.altered, d.diverged,
+	   d.missing_names, d.doubled_names, d.altered_names, d.altered_fields, d.diverged_names
   FROM persistomata.reconciliation_range d
   JOIN persistomata.reconciliation_run n ON n.id = d.run
   JOIN persistomata.route r ON r.id = n.route
  WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.reconciliation_detail IS
-'what comparisons found by ranges of positions, with the names of the first thousand that are missing or doubled';
+'what comparisons found by ranges of positions, with the names of the first thousand that are missing, doubled, altered or diverged (of an earlier primary, and not in this log), and the fields that are not as they were sent';
 GRANT SELECT ON persistomata.reconciliation, persistomata.reconciliation_detail TO PUBLIC;
+
+-- All that takes long, in one place.
+CREATE FUNCTION persistomata.live_progress(
+	OUT pid int, OUT what text, OUT relid oid, OUT done bigint, OUT total bigint, OUT started_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_live_progress';
+COMMENT ON FUNCTION persistomata.live_progress() IS
+'how far backends are that read all rows of a table';
+
+CREATE VIEW persistomata.stat_progress WITH (security_barrier) AS
+WITH worker AS (SELECT server, min(pid) AS pid FROM persistomata.stat_worker
+				 WHERE kind = 'sink' AND database = pg_catalog.current_database() GROUP BY server)
+SELECT p.pid, p.what, p.relid::regclass::text AS object, p.done, p.total, p.started_at,
+	   CASE WHEN p.done > 0 AND p.total > 0
+			THEN p.started_at + (clock_timestamp() - p.started_at) * greatest(p.total::float8 / p.done, 1) END AS estimated_end
+  FROM persistomata.live_progress() p
+UNION ALL
+SELECT w.pid, 'replay', g.route, g.position - g.from_position + 1, g.to_position - g.from_position + 1, g.begun_at, g.ends_at
+  FROM persistomata.stat_replay g
+  JOIN persistomata.route r ON r.name = g.route
+  LEFT JOIN worker w ON w.server = r.server
+ WHERE NOT g.done
+UNION ALL
+SELECT w.pid, 'catch-up', s.route, s.position - l.busy_from, s.position - l.busy_from + s.lag_events, l.busy_since, s.caught_up_at
+  FROM persistomata.stat_route s
+  JOIN persistomata.route r ON r.name = s.route
+  JOIN persistomata.live_routes() l ON l.route = r.id
+  LEFT JOIN worker w ON w.server = r.server
+ WHERE s.state IN ('sending', 'idle', 'retrying') AND s.lag_events > 0 AND s.lag_seconds > 1 AND s.position >= l.busy_from
+   AND NOT EXISTS (SELECT FROM persistomata.stat_replay g WHERE g.route = s.route AND NOT g.done)
+UNION ALL
+SELECT w.pid, 'reconcile', n.route, coalesce(d.reached, n.from_position - 1) - n.from_position + 1,
+	   n.to_position - n.from_position + 1, n.begun_at, n.ends_at
+  FROM persistomata.reconciliation n
+  JOIN persistomata.route r ON r.name = n.route
+  LEFT JOIN worker w ON w.server = r.server
+  CROSS JOIN LATERAL (SELECT max(x.to_position) AS reached FROM persistomata.reconciliation_detail x WHERE x.run = n.run) d
+ WHERE n.state = 'running';
+COMMENT ON VIEW persistomata.stat_progress IS
+'work that takes long, how far it is, and when it will end: rows of a table that is attached, truncated or read for a snapshot, and positions of routes';
+GRANT SELECT ON persistomata.stat_progress TO PUBLIC;

@@ -236,6 +236,8 @@ BEGIN
 	VALUES ((('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int),
 			coalesce(nullif(current_setting('cluster_name'), ''), system))
 	ON CONFLICT (timeline) DO UPDATE SET name = EXCLUDED.name;
+	-- Who delivers the old log does not concern the new one.
+	UPDATE persistomata.route SET held = NULL WHERE held = 'fenced';
 	PERFORM setval('persistomata.ring_slot', new_slot);
 	PERFORM persistomata.wake();
 	RETURN new_id;

@@ -28,7 +28,7 @@ CREATE FUNCTION persistomata.live_routes(
 	OUT route int, OUT state text, OUT "position" bigint, OUT sent bigint, OUT retried bigint,
 	OUT duplicates bigint, OUT dead bigint, OUT last_error text, OUT last_error_at timestamptz,
 	OUT next_attempt_at timestamptz, OUT p50_ms float8, OUT p99_ms float8,
-	OUT state_since timestamptz, OUT rate float8, OUT coalesced bigint)
+	OUT state_since timestamptz, OUT rate float8, OUT coalesced bigint, OUT busy_since timestamptz, OUT busy_from bigint)
 RETURNS SETOF record
 LANGUAGE c AS 'MODULE_PATHNAME', 'pst_live_routes';
 COMMENT ON FUNCTION persistomata.live_routes() IS 'the live state of routes in shared memory';

@@ -26,7 +26,7 @@ static const PstOptionDef clickhouse_options[] = {
 	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"cert_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"key_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"compression", PST_OPTION_SERVER, PST_OPTION_ENUM, "none", 0, 0, "none|gzip"},
+	{"compression", PST_OPTION_SERVER, PST_OPTION_ENUM, "none", 0, 0, "none|gzip|zstd"},
 	{"max_rows", PST_OPTION_SERVER, PST_OPTION_INT, "50000", 1, 1000000, NULL},
 	{"max_bytes", PST_OPTION_SERVER, PST_OPTION_INT, "6291456", 1024, 268435456, NULL},
 	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
@@ -84,7 +84,9 @@ read_settings(PstChSink *sink, const PstSinkSettings *settings)
 
 	pst_http_read_peer(&sink->peer, &pst_clickhouse_sink, options);
 	sink->database = pst_option_copy(&pst_clickhouse_sink, options, "database");
-	sink->compress = strcmp(pst_option_or_default(&pst_clickhouse_sink, options, "compression"), "gzip") == 0;
+	sink->packing = pst_option_copy(&pst_clickhouse_sink, options, "compression");
+	if (strcmp(sink->packing, "none") == 0)
+		sink->packing = NULL;
 	sink->open_error = find_open_error(&sink->peer);
 }
 
@@ -117,6 +119,7 @@ clickhouse_open(const PstSinkSettings *settings)
 	initStringInfo(&sink->query);
 	initStringInfo(&sink->body);
 	initStringInfo(&sink->packed);
+	initStringInfo(&sink->ahead.body);
 
 	callback = palloc0(sizeof(MemoryContextCallback));
 	callback->func = free_http;
@@ -168,6 +171,8 @@ clickhouse_send(PstSink *base, const PstShipment *shipment)
 
 	MemoryContextReset(sink->scratch);
 	drop_large(sink, &sink->body);
+	if (sink->ahead.serial != shipment->serial)
+		drop_large(sink, &sink->ahead.body);
 	drop_large(sink, &sink->packed);
 	before = MemoryContextSwitchTo(sink->scratch);
 	pst_ch_ship_begin(sink, shipment);
@@ -243,6 +248,7 @@ const PstSinkOps pst_clickhouse_sink = {
 	.max_bytes = 6 * 1024 * 1024,
 	.open = clickhouse_open,
 	.send = clickhouse_send,
+	.prepare = pst_ch_prepare,
 	.poll = clickhouse_poll,
 	.wants = clickhouse_wants,
 	.verdict = clickhouse_verdict,
@@ -256,4 +262,6 @@ const PstSinkOps pst_clickhouse_sink = {
 	.look = pst_ch_look,
 	.lacks = pst_ch_lacks,
 	.era = pst_ch_era,
+	.mark = pst_ch_mark,
+	.marked = pst_ch_marked,
 };

@@ -9,6 +9,9 @@
  *	clickhouse_piece.c	the blocks of one table: splitting, isolating, leaving out what landed
  *	clickhouse_table.c	the SQL of tables, and which columns a block has
  *	clickhouse_create.c	the tables that we make
+ *	clickhouse_ask.c	what the tables hold
+ *	clickhouse_content.c	what a row must hold, as a hash
+ *	clickhouse_mark.c	the nonces of workers, in a table of ours
  *	clickhouse_call.c	one request at a time, over http.c
  *	clickhouse_error.c	what a server's exception means for us
  *
@@ -43,16 +46,16 @@ typedef struct PstChAnswer
 extern PstHttp *pst_ch_http_create(void);
 
 /*
- * Begin a request: POST body (borrowed until its end, gzip'd if gzipped) to the
- * peer's url with the given query string.  At most max_answer bytes of the
+ * Begin a request: POST body (borrowed until its end, in this Content-Encoding,
+ * NULL: none) to the peer's url with the given query string.  At most max_answer bytes of the
  * answer are kept.  False, with a reason in errbuf, if it cannot even begin.
  */
 extern bool pst_ch_http_begin(PstHttp *http, const PstHttpPeer *peer,
-							  const char *query, const StringInfo body, bool gzipped,
+							  const char *query, const StringInfo body, const char *encoding,
 							  size_t max_answer, char *errbuf, size_t errlen);
 
-/* Pack bytes with gzip, in place of what `to` held; false if there is no memory. */
-extern bool pst_ch_gzip(StringInfo to, const StringInfo from);
+/* Pack bytes with "gzip" or "zstd", in place of what `to` held; false if there is no memory. */
+extern bool pst_ch_pack(StringInfo to, const StringInfo from, const char *encoding);
 
 /* One step without waiting; true when *answer is there. */
 extern bool pst_ch_http_step(PstHttp *http, PstChAnswer *answer);
@@ -97,6 +100,7 @@ typedef int PstChVersion;
 #define pst_ch_has_datetime64(version) ((version) >= 2004)
 #define pst_ch_has_tokens(version) ((version) >= 2202)	/* deduplication tokens, asynchronous inserts */
 #define pst_ch_has_json(version) ((version) >= 2503)
+#define pst_ch_has_zstd(version) ((version) >= 2202)	/* of requests */
 
 /* How a table is made; SQL, or NULL for what is usual. */
 typedef struct PstChDdl
@@ -117,12 +121,19 @@ typedef struct PstChTable
 	char	   *latest;			/* the table of the latest states, or NULL */
 	bool		create;			/* make what is missing */
 	bool		json;			/* … with JSON columns, where the server has them */
-	bool		asked;			/* by a sequence of questions about what it holds */
+	bool		asked;			/* by a sequence of questions about what it holds, */
+	bool		seen;			/* which read its columns, */
+	bool		altered;		/* and found rows in it that are not as we wrote them */
+	bool		plain;			/* its engine knows no PREWHERE */
+	uint32		same_types;		/* columns that the table of latest states has likewise: see pst_ch_own_column */
 	PstChDdl	ddl;			/* … and in this way */
 	MemoryContext looked;		/* of what the columns need; reset when looked up */
+	int			looks;			/* how often its columns were looked up */
 	bool		ready;			/* looked up; the rest of the fields is valid */
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
+	int64		top;			/* no event of this log was there beyond, when it was asked … */
+	int64		top_doubt;		/* … for this doubt; 0: never */
 	int			ncolumns;
 	PstNativeColumn columns[PST_NATIVE_MAX_COLUMNS];
 } PstChTable;
@@ -143,10 +154,12 @@ extern void pst_ch_quote_text(StringInfo sql, const char *text);
 extern void pst_ch_sql_look(StringInfo sql, const PstChTable *table, const char *database, PstChVersion version);
 extern void pst_ch_sql_insert(StringInfo sql, const PstChTable *table);
 extern void pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to, const char *prefix);
-/* how many, and the sum of sipHash64(name); or each name and how often */
+/* how many rows, and the sum of their hashes; or each name with its columns' hashes, and how often */
 extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 							 const char *prefix, bool names);
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
+extern void pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *shipment,
+							  int64 first, int64 last, const char *prefix);
 /* the greatest position that is there of the log whose names begin so; 0: none */
 extern void pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix);
 
@@ -164,8 +177,26 @@ extern char *pst_ch_feed_name(const PstChTable *table);
 /* ----- clickhouse_create.c ----- */
 
 extern void pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing, PstChVersion version);
+/* A column's number among those of the tables that we make, or -1. */
+extern int	pst_ch_own_column(const char *name);
 /* how many instances' latest states are behind the events; or mend them */
 extern void pst_ch_sql_behind(StringInfo sql, const PstChTable *table, bool mend);
+/*
+ * how many instances' latest states are not as their last event says, of our log
+ * and of those whose last event is in this run of positions; or mend them
+ */
+extern void pst_ch_sql_differ(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+							  const char *prefix, bool mend);
+
+/* ----- clickhouse_content.c ----- */
+
+/* Is what we write to this column compared with what is there? */
+extern bool pst_ch_is_compared(const PstNativeColumn *column);
+/* an SQL expression over a row, and the same of an event, which stands in such a row */
+extern void pst_ch_sql_column_hash(StringInfo sql, const PstNativeColumn *column);
+extern void pst_ch_sql_row_hash(StringInfo sql, const PstChTable *table);
+extern uint64 pst_ch_column_hash(const PstNativeColumn *column, const PstEvent *event, StringInfo scratch);
+extern uint64 pst_ch_row_hash(const PstChTable *table, const PstEvent *event, StringInfo scratch);
 
 /* ----- clickhouse_ship.c ----- */
 
@@ -182,14 +213,21 @@ typedef enum PstChStep
 	PST_CH_PAUSE,				/* no request: a little wait before asking again */
 	PST_CH_ASK_SUM,				/* what does the table hold: as a sum, */
 	PST_CH_ASK_NAMES,			/* and by name; see clickhouse_ask.c */
+	PST_CH_ASK_OTHERS,			/* names where no event of ours belongs */
 	PST_CH_ASK_LATEST,			/* how many latest states are behind? */
 	PST_CH_REFILL,				/* mend them */
-	PST_CH_ASK_TOP				/* where does the table end? */
+	PST_CH_ASK_STATES,			/* how many latest states are not as their events say? */
+	PST_CH_RESTORE,				/* mend them */
+	PST_CH_ASK_TOP,				/* where does the table end? of a shipment in doubt, too */
+	PST_CH_MARK_ASK,			/* whose is the newest nonce; see clickhouse_mark.c */
+	PST_CH_MARK_CREATE,			/* the table of nonces */
+	PST_CH_MARK_LEAVE			/* ours there */
 } PstChStep;
 
 typedef enum PstChDoubt
 {
 	PST_CH_NO_DOUBT,
+	PST_CH_DOUBT_OLD,			/* nothing has run for long: perhaps nothing ever did */
 	PST_CH_DOUBT_ENDED,			/* nothing runs any more: only ask what landed */
 	PST_CH_DOUBT_OPEN			/* the server may still be at it */
 } PstChDoubt;
@@ -239,6 +277,15 @@ typedef struct PstChWork
 	PstFault	blame;			/* what it said */
 } PstChWork;
 
+/* The block of a shipment that is yet to come; see clickhouse_ahead.c. */
+typedef struct PstChAhead
+{
+	StringInfoData body;
+	uint64		serial;			/* of the shipment; 0: nothing is written */
+	const PstChTable *table;
+	int			looks;			/* at the table, by then */
+} PstChAhead;
+
 typedef struct PstChSink
 {
 	PstSink		base;
@@ -254,7 +301,8 @@ typedef struct PstChSink
 	StringInfoData query;
 	StringInfoData body;
 	StringInfoData packed;		/* the body, compressed */
-	bool		compress;
+	const char *packing;		/* "gzip" or "zstd"; NULL: none */
+	PstChAhead	ahead;
 
 	/* the shipment under way */
 	const PstShipment *shipment;
@@ -275,11 +323,19 @@ typedef struct PstChSink
 	/* what is asked instead of sent */
 	bool		asking;
 	bool		asking_last;
+	bool		asked_states;	/* the latest states of the one asked are not behind */
+	int64		asked_from;		/* the first position of this sequence */
 	PstChTable *asked;			/* whose latest states are looked at */
 	int64	   *tops;			/* of each group the greatest position that is there, if that is asked; or NULL */
 	int			era;			/* rises when the server or a table may be another than before */
 	int64		spoken_at;		/* the last shipment, monotonic ms */
 	PstHolding	holding;
+
+	/* whose it is */
+	bool		marking;
+	bool		leaving;		/* our nonce is to be written yet */
+	bool		mark_made;		/* their table was made now */
+	char		marked[64];		/* the newest; empty: none */
 } PstChSink;
 
 extern void pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment);
@@ -298,18 +354,30 @@ extern const PstHolding *pst_ch_held(const PstSink *base);
 extern void pst_ch_look(PstSink *base, const PstShipment *shipment);
 extern bool pst_ch_lacks(const PstSink *base, int nth, int64 *top);
 extern int	pst_ch_era(const PstSink *base);
+/* what all names of a shipment begin with: the id of the log; to be freed */
+extern char *pst_ch_log_prefix(const PstChSink *sink);
 extern void pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer);
 /* likewise when it failed */
 extern void pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault);
+
+/* ----- clickhouse_mark.c ----- */
+
+extern void pst_ch_mark(PstSink *base, const PstShipment *shipment, bool leave);
+extern const char *pst_ch_marked(const PstSink *base);
+extern void pst_ch_mark_answered(PstChSink *sink, const PstChAnswer *answer);
+extern void pst_ch_mark_failed(PstChSink *sink, PstChClass class, PstFault *fault);
 
 /* ----- clickhouse_request.c: each sets the sink's step, or fails ----- */
 
 extern void pst_ch_begin_version(PstChSink *sink);
 /* sink->sql, whose answer may be so long */
 extern void pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer);
+/* likewise, a small insert that is there when it is answered */
+extern void pst_ch_begin_write(PstChSink *sink, PstChStep step);
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);
+extern void pst_ch_begin_ask_top(PstChSink *sink);
 extern void pst_ch_begin_ask_landed(PstChSink *sink);
 extern void pst_ch_begin_insert(PstChSink *sink);
 
@@ -317,6 +385,15 @@ extern void pst_ch_begin_insert(PstChSink *sink);
 
 /* Sort the shipment's events by destination table, into rows and groups. */
 extern void pst_ch_group(PstChSink *sink);
+
+/* The table, if all events of a shipment go to one; else NULL. */
+extern PstChTable *pst_ch_only_table(PstChSink *sink, const PstShipment *shipment);
+
+/* ----- clickhouse_ahead.c ----- */
+
+extern void pst_ch_prepare(PstSink *base, const PstShipment *next);
+/* make what was written ahead the body, if it is the top piece's block */
+extern bool pst_ch_take_ahead(PstChSink *sink);
 
 /* ----- clickhouse_piece.c ----- */
 

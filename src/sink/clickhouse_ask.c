@@ -2,13 +2,17 @@
  * clickhouse_ask.c
  *	  What do the tables hold of a run of events?
  *
- *		version? -> for each table: number and sum of hashes
- *					[they differ: each name, and how often]
+ *		version? -> for each table: its columns [once a sequence];
+ *					number of rows, and sum of their hashes
+ *					[they differ: each name, with its columns' hashes and how often]
  *				 -> after the last run, for each table: latest states behind?
  *					[some are: write them again]
+ *					latest states other than their events say?
+ *					[some are: write them again]
  *
- * The sum is over sipHash64(name), which every version has and so have we.  A
- * table that is not there holds nothing.
+ * A table that is not there holds nothing.  Latest states are mended from the
+ * table of events, so one in which something was altered is no source for them:
+ * there only what is behind is filled in.
  */
 #include "postgres.h"
 
@@ -35,13 +39,24 @@ fail(PstChSink *sink, PstVerdict verdict, const char *what)
 	end(sink);
 }
 
-/* What all names of a group begin with: the id of the log. */
-static char *
-log_prefix(const PstChSink *sink)
+/* What all names of a shipment begin with: the id of the log. */
+char *
+pst_ch_log_prefix(const PstChSink *sink)
 {
 	const char *name = sink->shipment->events[0].name;
 
 	return pnstrdup(name, strcspn(name, "-") + 1);
+}
+
+/* Columns of a table that are compared. */
+static int
+count_compared(const PstChTable *table)
+{
+	int			n = 0;
+
+	for (int i = 0; i < table->ncolumns; i++)
+		n += pst_ch_is_compared(&table->columns[i]);
+	return n;
 }
 
 static void
@@ -49,14 +64,15 @@ ask_table(PstChSink *sink, bool names)
 {
 	const PstChGroup *group = &sink->groups[sink->group];
 	const PstEvent *events = sink->shipment->events;
-	char	   *prefix = log_prefix(sink);
+	char	   *prefix = pst_ch_log_prefix(sink);
+	size_t		each = NAME_ANSWER + sizeof(uint64) * count_compared(group->table);
 
 	resetStringInfo(&sink->sql);
 	pst_ch_sql_holds(&sink->sql, group->table, events[sink->rows[group->from]].position,
 					 events[sink->rows[group->from + group->count - 1]].position, prefix, names);
 	pfree(prefix);
 	if (names)
-		pst_ch_begin_sql(sink, PST_CH_ASK_NAMES, SHORT_ANSWER + 2 * (size_t) NAME_ANSWER * group->count);
+		pst_ch_begin_sql(sink, PST_CH_ASK_NAMES, SHORT_ANSWER + 2 * each * group->count);
 	else
 		pst_ch_begin_sql(sink, PST_CH_ASK_SUM, SHORT_ANSWER);
 }
@@ -79,14 +95,44 @@ ask_latest(PstChSink *sink, bool mend)
 }
 
 static void
-ask_top(PstChSink *sink)
+ask_states(PstChSink *sink, bool mend)
 {
-	char	   *prefix = log_prefix(sink);
+	char	   *prefix = pst_ch_log_prefix(sink);
 
 	resetStringInfo(&sink->sql);
-	pst_ch_sql_top(&sink->sql, sink->groups[sink->group].table, prefix);
+	pst_ch_sql_differ(&sink->sql, sink->asked, sink->asked_from, sink->shipment->to_position, prefix, mend);
 	pfree(prefix);
-	pst_ch_begin_sql(sink, PST_CH_ASK_TOP, SHORT_ANSWER);
+	pst_ch_begin_sql(sink, mend ? PST_CH_RESTORE : PST_CH_ASK_STATES, SHORT_ANSWER);
+}
+
+/* From what is behind to what differs, and to the next table. */
+static void
+advance_latest(PstChSink *sink)
+{
+	sink->asked_states = !sink->asked_states && !sink->asked->altered;
+	if (!sink->asked_states)
+		sink->asked = next_latest(sink->asked->next);
+}
+
+/* An end of the run may lie in the gap that a promotion leaves, with what only an earlier primary had sent. */
+static bool
+ask_others(PstChSink *sink)
+{
+	const PstShipment *shipment = sink->shipment;
+	const PstChGroup *group = &sink->groups[sink->group];
+	int64		first = shipment->events[sink->rows[group->from]].position;
+	int64		last = shipment->events[sink->rows[group->from + group->count - 1]].position;
+	char	   *prefix;
+
+	if (shipment->nonce == NULL || atoi(shipment->nonce) < 2 ||
+		(shipment->from_position >> 32 == first >> 32 && shipment->to_position >> 32 == last >> 32 && !shipment->open_end))
+		return false;
+	prefix = pst_ch_log_prefix(sink);
+	resetStringInfo(&sink->sql);
+	pst_ch_sql_others(&sink->sql, group->table, shipment, first, last, prefix);
+	pfree(prefix);
+	pst_ch_begin_sql(sink, PST_CH_ASK_OTHERS, SHORT_ANSWER + (size_t) NAME_ANSWER * PST_MAX_STRAYS);
+	return true;
 }
 
 static void
@@ -95,9 +141,13 @@ next(PstChSink *sink)
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
 	else if (sink->group < sink->ngroups && sink->tops)
-		ask_top(sink);
+		pst_ch_begin_ask_top(sink);
+	else if (sink->group < sink->ngroups && !sink->groups[sink->group].table->seen)
+		pst_ch_begin_look(sink);
 	else if (sink->group < sink->ngroups)
 		ask_table(sink, false);
+	else if (sink->asking_last && sink->asked && sink->asked_states)
+		ask_states(sink, false);
 	else if (sink->asking_last && sink->asked)
 		ask_latest(sink, false);
 	else
@@ -116,7 +166,9 @@ begin(PstChSink *sink, const PstShipment *shipment, bool last)
 	sink->nrefusals = 0;
 	memset(&sink->fault, 0, sizeof(sink->fault));
 	sink->asking = true;
+	sink->marking = false;
 	sink->asking_last = last;
+	sink->asked_states = false;
 	sink->tops = NULL;
 	pst_ch_group(sink);
 	sink->group = 0;
@@ -133,8 +185,11 @@ pst_ch_ask(PstSink *base, const PstShipment *shipment, bool first, bool last)
 	begin(sink, shipment, last);
 	pst_holding_begin(&sink->holding, sink->context, shipment);
 	if (first)
+	{
+		sink->asked_from = shipment->from_position;
 		for (PstChTable *table = sink->tables; table != NULL; table = table->next)
-			table->asked = false;
+			table->asked = table->seen = table->altered = false;
+	}
 	for (int i = 0; i < sink->ngroups; i++)
 		sink->groups[i].table->asked = true;
 	sink->asked = next_latest(sink->tables);
@@ -197,60 +252,149 @@ read_u64(const char *at)
 	return value;
 }
 
-/* All there, once each?  Then that is settled without the names. */
+/* What columns the table has; false, with the fault, if it will not do. */
+static bool
+take_look(PstChSink *sink, const PstChAnswer *answer)
+{
+	PstChTable *table = sink->groups[sink->group].table;
+	PstChMissing missing = PST_CH_ALL_THERE;
+	char		errbuf[sizeof(sink->fault.what)];
+
+	if (!pst_ch_read_look(table, answer, sink->version, &missing, errbuf, sizeof(errbuf)))
+	{
+		fail(sink, PST_MISCONFIGURED, errbuf);
+		return false;
+	}
+	table->seen = true;
+	/* it holds nothing; a later run may find it made */
+	if (missing == PST_CH_NO_EVENTS)
+	{
+		table->seen = false;
+		sink->group++;
+	}
+	return true;
+}
+
+/* All there, once each, and as we sent it?  Then that is settled without the names. */
 static bool
 sum_fits(PstChSink *sink, const PstChAnswer *answer)
 {
 	const PstChGroup *group = &sink->groups[sink->group];
 	uint64		sum = 0;
+	StringInfoData scratch;
 
+	if (answer->length != 16 || read_u64(answer->text) != (uint64) group->count)
+		return false;
+	initStringInfo(&scratch);
 	for (int i = group->from; i < group->from + group->count; i++)
-	{
-		const char *name = sink->shipment->events[sink->rows[i]].name;
-
-		sum += pst_siphash(name, strlen(name));
-	}
-	if (answer->length != 16 || read_u64(answer->text) != (uint64) group->count ||
-		read_u64(answer->text + 8) != sum)
+		sum += pst_ch_row_hash(group->table, &sink->shipment->events[sink->rows[i]], &scratch);
+	pfree(scratch.data);
+	if (read_u64(answer->text + 8) != sum)
 		return false;
 	for (int i = group->from; i < group->from + group->count; i++)
 		sink->holding.counts[sink->rows[i]] = 1;
 	return true;
 }
 
-/* Each name and how often, as RowBinary.  False if it cannot be read. */
+/* Which columns of a row are not as we wrote them? */
+static void
+compare_row(PstChSink *sink, int nth, const char *hashes, StringInfo scratch)
+{
+	PstChTable *table = sink->groups[sink->group].table;
+
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		const PstNativeColumn *column = &table->columns[i];
+
+		if (!pst_ch_is_compared(column))
+			continue;
+		if (read_u64(hashes) != pst_ch_column_hash(column, &sink->shipment->events[nth], scratch))
+		{
+			pst_holding_alter(&sink->holding, nth, column->name);
+			table->altered = true;
+		}
+		hashes += sizeof(uint64);
+	}
+}
+
+/* The length of a String of RowBinary; moves *at behind it.  False at the end of the bytes. */
+static bool
+read_length(const char **at, const char *end_at, size_t *length)
+{
+	int			shift = 0;
+	unsigned char byte;
+
+	*length = 0;
+	do
+	{
+		if (*at >= end_at || shift > 28)
+			return false;
+		byte = (unsigned char) *(*at)++;
+		*length |= (size_t) (byte & 0x7F) << shift;
+		shift += 7;
+	} while (byte >= 0x80);
+	return true;
+}
+
+/* Each name with its columns' hashes and how often, as RowBinary.  False if it cannot be read. */
 static bool
 take_names(PstChSink *sink, const PstChAnswer *answer)
 {
 	const char *at = answer->text;
 	const char *end_at = at + answer->length;
+	size_t		hashes = sizeof(uint64) * count_compared(sink->groups[sink->group].table);
+	size_t		length;
+	StringInfoData scratch;
 
 	if (answer->overflow)
 		return false;
+	initStringInfo(&scratch);
 	while (at < end_at)
 	{
-		size_t		length = 0;
-		int			shift = 0;
-		unsigned char byte;
-		uint64		count;
+		int			nth;
 
-		do
-		{
-			if (at >= end_at || shift > 28)
-				return false;
-			byte = (unsigned char) *at++;
-			length |= (size_t) (byte & 0x7F) << shift;
-			shift += 7;
-		} while (byte >= 0x80);
-		if (length + 8 > (size_t) (end_at - at))
+		if (!read_length(&at, end_at, &length) || length + hashes + sizeof(uint64) > (size_t) (end_at - at))
 			return false;
-		count = read_u64(at + length);
+		nth = pst_holding_find(&sink->holding, at, length);
 		/* other routes may share the table: their events are not ours to judge */
-		if (pst_holding_find(&sink->holding, at, length) >= 0)
-			pst_holding_add(&sink->holding, at, length, (int) Min(count, INT_MAX / 2));
-		at += length + 8;
+		if (nth >= 0)
+		{
+			pst_holding_add(&sink->holding, at, length,
+							(int) Min(read_u64(at + length + hashes), INT_MAX / 2));
+			compare_row(sink, nth, at + length, &scratch);
+		}
+		at += length + hashes + sizeof(uint64);
+	}
+	pfree(scratch.data);
+	return true;
+}
+
+static bool
+take_others(PstChSink *sink, const PstChAnswer *answer)
+{
+	const char *at = answer->text;
+	const char *end_at = at + answer->length;
+	size_t		length;
+
+	if (answer->overflow)
+		return false;
+	for (; at < end_at; at += length)
+	{
+		if (!read_length(&at, end_at, &length) || length > (size_t) (end_at - at))
+			return false;
+		pst_holding_add_other(&sink->holding, at, length);
 	}
 	return true;
+}
+
+/* A number of latest states to be mended, if there are any. */
+static long
+take_count(PstChSink *sink, const PstChAnswer *answer)
+{
+	long		count = strtol(answer->text, NULL, 10);
+
+	sink->holding.refilled += (int) count;
+	return count;
 }
 
 void
@@ -265,20 +409,29 @@ pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer)
 			else
 				next(sink);
 			return;
+		case PST_CH_LOOK:
+			if (!take_look(sink, answer))
+				return;
+			break;
 		case PST_CH_ASK_SUM:
 			if (!sum_fits(sink, answer))
 			{
 				ask_table(sink, true);
 				return;
 			}
+			if (ask_others(sink))
+				return;
 			sink->group++;
 			break;
 		case PST_CH_ASK_NAMES:
-			if (!take_names(sink, answer))
+		case PST_CH_ASK_OTHERS:
+			if (sink->step == PST_CH_ASK_NAMES ? !take_names(sink, answer) : !take_others(sink, answer))
 			{
 				fail(sink, PST_RETRY, "the list of events that are held cannot be read");
 				return;
 			}
+			if (sink->step == PST_CH_ASK_NAMES && ask_others(sink))
+				return;
 			sink->group++;
 			break;
 		case PST_CH_ASK_TOP:
@@ -286,41 +439,62 @@ pst_ch_ask_answered(PstChSink *sink, const PstChAnswer *answer)
 			sink->tops[sink->group++] = strtoll(answer->text, NULL, 10);
 			break;
 		case PST_CH_ASK_LATEST:
-			if (strtol(answer->text, NULL, 10) > 0)
+			if (take_count(sink, answer) > 0)
 			{
-				sink->holding.refilled += (int) strtol(answer->text, NULL, 10);
 				ask_latest(sink, true);
 				return;
 			}
-			sink->asked = next_latest(sink->asked->next);
+			advance_latest(sink);
+			break;
+		case PST_CH_ASK_STATES:
+			if (take_count(sink, answer) > 0)
+			{
+				ask_states(sink, true);
+				return;
+			}
+			advance_latest(sink);
 			break;
 		default:
-			sink->asked = next_latest(sink->asked->next);
+			advance_latest(sink);
 	}
 	next(sink);
 }
 
-/* Latest states are mended where the tables have our columns; others are their maker's. */
+/*
+ * Latest states are mended where the tables have our columns, and are compared
+ * where they can be read with FINAL; others are their maker's.
+ */
 static bool
-lacks_column(const PstFault *fault)
+is_of_another_make(const PstFault *fault)
 {
-	/* NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER */
-	return fault->code == 10 || fault->code == 16 || fault->code == 47;
+	/* NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER, ILLEGAL_FINAL */
+	return fault->code == 10 || fault->code == 16 || fault->code == 47 || fault->code == 181;
 }
 
 void
 pst_ch_ask_failed(PstChSink *sink, PstChClass class, PstFault *fault)
 {
+	bool		of_events = sink->step == PST_CH_ASK_SUM || sink->step == PST_CH_ASK_NAMES ||
+		sink->step == PST_CH_ASK_OTHERS || sink->step == PST_CH_ASK_TOP;
+	bool		of_latest = sink->step == PST_CH_ASK_LATEST || sink->step == PST_CH_REFILL ||
+		sink->step == PST_CH_ASK_STATES || sink->step == PST_CH_RESTORE;
+
+	/* ILLEGAL_PREWHERE */
+	if (of_events && fault->code == 182 && !sink->groups[sink->group].table->plain)
+	{
+		sink->groups[sink->group].table->plain = true;
+		next(sink);
+	}
 	/* a table that is not there holds nothing */
-	if (class == PST_CH_TABLE && (sink->step == PST_CH_ASK_SUM || sink->step == PST_CH_ASK_NAMES || sink->step == PST_CH_ASK_TOP))
+	else if (of_events && class == PST_CH_TABLE)
 	{
 		sink->group++;
 		next(sink);
 	}
-	else if ((sink->step == PST_CH_ASK_LATEST || sink->step == PST_CH_REFILL) &&
-			 (class == PST_CH_TABLE || lacks_column(fault)))
+	else if (of_latest && (class == PST_CH_TABLE || is_of_another_make(fault)))
 	{
-		sink->asked = next_latest(sink->asked->next);
+		sink->asked_states = true;
+		advance_latest(sink);
 		next(sink);
 	}
 	else

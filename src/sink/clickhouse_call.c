@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include <zlib.h>
+#include <zstd.h>
 
 #include "sink/clickhouse.h"
 
@@ -15,8 +16,8 @@ pst_ch_http_create(void)
 	return pst_http_create("x-clickhouse-exception-code:");
 }
 
-bool
-pst_ch_gzip(StringInfo to, const StringInfo from)
+static bool
+pack_gzip(StringInfo to, const StringInfo from)
 {
 	z_stream	stream;
 	int			result;
@@ -25,7 +26,6 @@ pst_ch_gzip(StringInfo to, const StringInfo from)
 	/* 15 bits of window, and 16 more for gzip's head; the fastest level */
 	if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
 		return false;
-	resetStringInfo(to);
 	enlargeStringInfo(to, (int) deflateBound(&stream, from->len));
 	stream.next_in = (Bytef *) from->data;
 	stream.avail_in = from->len;
@@ -37,13 +37,33 @@ pst_ch_gzip(StringInfo to, const StringInfo from)
 	return result == Z_STREAM_END;
 }
 
+static bool
+pack_zstd(StringInfo to, const StringInfo from)
+{
+	size_t		length;
+
+	enlargeStringInfo(to, (int) ZSTD_compressBound(from->len));
+	length = ZSTD_compress(to->data, to->maxlen - 1, from->data, from->len, 1);
+	if (ZSTD_isError(length))
+		return false;
+	to->len = (int) length;
+	return true;
+}
+
+bool
+pst_ch_pack(StringInfo to, const StringInfo from, const char *encoding)
+{
+	resetStringInfo(to);
+	return strcmp(encoding, "zstd") == 0 ? pack_zstd(to, from) : pack_gzip(to, from);
+}
+
 /* They differ from request to request, by what the body is. */
 static bool
-make_headers(PstHttp *http, const PstHttpPeer *peer, bool gzipped)
+make_headers(PstHttp *http, const PstHttpPeer *peer, const char *encoding)
 {
 	pst_http_clear_headers(http);
 	if (!pst_http_add_header(http, "Expect:", "") ||
-		!pst_http_add_header(http, "Content-Encoding:", gzipped ? "gzip" : NULL) ||
+		!pst_http_add_header(http, "Content-Encoding:", encoding) ||
 		!pst_http_add_header(http, "Content-Type:", "application/octet-stream"))
 		return false;
 	if (peer->token != NULL)
@@ -61,13 +81,13 @@ make_headers(PstHttp *http, const PstHttpPeer *peer, bool gzipped)
 
 bool
 pst_ch_http_begin(PstHttp *http, const PstHttpPeer *peer, const char *query,
-				  const StringInfo body, bool gzipped, size_t max_answer,
+				  const StringInfo body, const char *encoding, size_t max_answer,
 				  char *errbuf, size_t errlen)
 {
 	StringInfoData url;
 	bool		begun;
 
-	if (!make_headers(http, peer, gzipped))
+	if (!make_headers(http, peer, encoding))
 	{
 		pst_http_clear_headers(http);
 		strlcpy(errbuf, "out of memory", errlen);

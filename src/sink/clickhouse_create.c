@@ -42,6 +42,17 @@ static const OwnColumn own_columns[] = {
 	{"timeline", "UInt32", false},
 };
 
+StaticAssertDecl(lengthof(own_columns) <= 32, "columns are counted in bits");
+
+int
+pst_ch_own_column(const char *name)
+{
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (strcmp(own_columns[i].name, name) == 0)
+			return (int) i;
+	return -1;
+}
+
 /* Blocks whose tokens a table of ours remembers. */
 #define DEDUPLICATION_WINDOW 10000
 
@@ -192,10 +203,24 @@ append_behind(StringInfo sql, const PstChTable *table)
 {
 	appendStringInfoString(sql, "(SELECT fsm, key, max(position) AS p FROM ");
 	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) AS logged ANY LEFT JOIN"
+	appendStringInfoString(sql, " WHERE type != 'errored' GROUP BY fsm, key) AS e ANY LEFT JOIN"
 						   " (SELECT fsm, key, max(position) AS q FROM ");
 	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " GROUP BY fsm, key) AS latest USING (fsm, key) WHERE q < p");
+	appendStringInfoString(sql, " GROUP BY fsm, key) AS l USING (fsm, key) WHERE q < p");
+}
+
+/* "INSERT INTO latest (…) SELECT … FROM events WHERE type != 'errored'" */
+static void
+append_mending(StringInfo sql, const PstChTable *table)
+{
+	appendStringInfoString(sql, "INSERT INTO ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " (");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest)
+			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
+	appendStringInfoString(sql, "`state`, `deleted`) ");
+	append_feed(sql, table);
 }
 
 void
@@ -207,15 +232,66 @@ pst_ch_sql_behind(StringInfo sql, const PstChTable *table, bool mend)
 		append_behind(sql, table);
 		return;
 	}
-	appendStringInfoString(sql, "INSERT INTO ");
-	pst_ch_quote_name(sql, table->latest);
-	appendStringInfoString(sql, " (");
-	for (size_t i = 0; i < lengthof(own_columns); i++)
-		if (own_columns[i].in_latest)
-			appendStringInfo(sql, "`%s`, ", own_columns[i].name);
-	appendStringInfoString(sql, "`state`, `deleted`) ");
-	append_feed(sql, table);
+	append_mending(sql, table);
 	appendStringInfoString(sql, " AND (fsm, key, position) IN (SELECT fsm, key, p FROM ");
 	append_behind(sql, table);
 	appendStringInfoChar(sql, ')');
+}
+
+/* A hash of what both tables have of an instance's last event, over a row of either. */
+static void
+append_latest_hash(StringInfo sql, const PstChTable *table, bool of_events)
+{
+	appendStringInfoString(sql, "sipHash64(concat(");
+	for (size_t i = 0; i < lengthof(own_columns); i++)
+		if (own_columns[i].in_latest && (table->same_types >> i) & 1)
+			appendStringInfo(sql, "toString(sipHash64(ifNull(toString(`%s`), ''))), ',', ", own_columns[i].name);
+	appendStringInfoString(sql, of_events ?
+						   "toString(sipHash64(toString(to_state))), toString(toUInt8(type = 'deleted'))" :
+						   "toString(sipHash64(toString(state))), toString(toUInt8(deleted))");
+	appendStringInfoString(sql, "))");
+}
+
+/*
+ * A latest state with its event's position, but not what that event says.  FINAL
+ * shows what readers see.  That an event in between is gone from the events does
+ * not matter; one that is not there to be compared with is left alone.
+ */
+static void
+append_differing(StringInfo sql, const PstChTable *table, const char *where)
+{
+	appendStringInfoString(sql, "(SELECT fsm, key, max(position) AS p, argMax(");
+	append_latest_hash(sql, table, true);
+	appendStringInfoString(sql, ", position) AS h FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfo(sql, " WHERE type != 'errored' AND %s GROUP BY fsm, key) AS e ANY INNER JOIN"
+					 " (SELECT fsm, key, max(position) AS q, argMax(", where);
+	append_latest_hash(sql, table, false);
+	appendStringInfoString(sql, ", position) AS g FROM ");
+	pst_ch_quote_name(sql, table->latest);
+	appendStringInfoString(sql, " FINAL GROUP BY fsm, key) AS l USING (fsm, key) WHERE p = q AND h != g");
+}
+
+void
+pst_ch_sql_differ(StringInfo sql, const PstChTable *table, int64 from, int64 to,
+				  const char *prefix, bool mend)
+{
+	StringInfoData where;
+
+	initStringInfo(&where);
+	appendStringInfo(&where, "position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
+					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
+	pst_ch_quote_text(&where, prefix);
+	appendStringInfoChar(&where, ')');
+	if (mend)
+	{
+		append_mending(sql, table);
+		appendStringInfo(sql, " AND %s AND (fsm, key, position) IN (SELECT fsm, key, p FROM ", where.data);
+	}
+	else
+		appendStringInfoString(sql, "SELECT count() FROM ");
+	append_differing(sql, table, where.data);
+	if (mend)
+		appendStringInfoChar(sql, ')');
+	pfree(where.data);
 }

@@ -133,10 +133,9 @@ make_table(PstChSink *sink, const char *name, const char *latest, const PstChDdl
 
 /* The table with this name and this route's options; what is known of it outlives the shipment. */
 static PstChTable *
-find_table(PstChSink *sink, const char *name)
+find_table(PstChSink *sink, const PstOption *options, const char *name)
 {
 	const PstSinkOps *ops = sink->base.ops;
-	const PstOption *options = sink->shipment->options;
 	char	   *latest = latest_name(pst_option_or_default(ops, options, "latest"), name);
 	bool		create = is_on(pst_option_or_default(ops, options, "create_tables"));
 	bool		json = is_on(pst_option_or_default(ops, options, "json"));
@@ -193,7 +192,7 @@ assign_groups(PstChSink *sink)
 		{
 			resetStringInfo(&name);
 			pst_encode_address(&name, template, &shipment->events[i]);
-			of[i] = find_group(sink, find_table(sink, name.data), &room);
+			of[i] = find_group(sink, find_table(sink, shipment->options, name.data), &room);
 		}
 		sink->groups[of[i]].count++;
 	}
@@ -221,4 +220,22 @@ pst_ch_group(PstChSink *sink)
 		sink->rows[group->from + group->count++] = i;
 	}
 	pfree(of);
+}
+
+PstChTable *
+pst_ch_only_table(PstChSink *sink, const PstShipment *shipment)
+{
+	const char *template = pst_option_or_default(sink->base.ops, shipment->options, "table");
+	Uses		uses = template_uses(template);
+	StringInfoData name;
+	PstChTable *table;
+
+	for (int i = 1; i < shipment->nevents; i++)
+		if (!same_address(&uses, &shipment->events[i - 1], &shipment->events[i]))
+			return NULL;
+	initStringInfo(&name);
+	pst_encode_address(&name, template, &shipment->events[0]);
+	table = find_table(sink, shipment->options, name.data);
+	pfree(name.data);
+	return table;
 }

@@ -44,7 +44,7 @@ pst_ch_work_begin(PstChSink *sink)
 	sink->work.blamed = -1;
 	sink->work.looks = 2;
 	if (sink->shipment->in_doubt)
-		sink->work.doubt = PST_CH_DOUBT_OPEN;
+		sink->work.doubt = sink->shipment->at_rest != 0 ? PST_CH_DOUBT_OLD : PST_CH_DOUBT_OPEN;
 	push(sink, (PstChPiece) {.from = group->from, .count = group->count, .whole = true});
 }
 

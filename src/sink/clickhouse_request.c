@@ -15,11 +15,11 @@ static void
 begin(PstChSink *sink, PstChStep step, StringInfo body, size_t max_answer)
 {
 	char		errbuf[sizeof(sink->fault.what)];
-	bool		gzipped = body == &sink->packed;
+	const char *encoding = body == &sink->packed ? sink->packing : NULL;
 
 	pst_ch_http_param(&sink->query, "database", sink->database);
 	if (pst_ch_http_begin(sink->http, &sink->peer, sink->query.data,
-						  body, gzipped, max_answer, errbuf, sizeof(errbuf)))
+						  body, encoding, max_answer, errbuf, sizeof(errbuf)))
 		sink->step = step;
 	else
 		pst_ch_fail(sink, PST_RETRY, errbuf);
@@ -37,6 +37,15 @@ pst_ch_begin_sql(PstChSink *sink, PstChStep step, size_t max_answer)
 {
 	resetStringInfo(&sink->query);
 	begin(sink, step, &sink->sql, max_answer);
+}
+
+void
+pst_ch_begin_write(PstChSink *sink, PstChStep step)
+{
+	resetStringInfo(&sink->query);
+	if (pst_ch_has_tokens(sink->version))
+		pst_ch_http_param(&sink->query, "async_insert", "0");
+	begin(sink, step, &sink->sql, SHORT_ANSWER);
 }
 
 void
@@ -84,6 +93,21 @@ pst_ch_begin_ask_running(PstChSink *sink)
 	pst_ch_sql_running(&sink->sql, name.data);
 	pfree(name.data);
 	begin(sink, PST_CH_ASK_RUNNING, &sink->sql, SHORT_ANSWER);
+}
+
+/*
+ * A worker that finds a long backlog cannot tell whether an earlier one has sent
+ * some of it, long ago.  One question about all spares one about each shipment.
+ */
+void
+pst_ch_begin_ask_top(PstChSink *sink)
+{
+	char	   *prefix = pst_ch_log_prefix(sink);
+
+	clear_request(sink);
+	pst_ch_sql_top(&sink->sql, table_under_way(sink), prefix);
+	pfree(prefix);
+	begin(sink, PST_CH_ASK_TOP, &sink->sql, SHORT_ANSWER);
 }
 
 /* What all names of a piece begin with: spares us the rows of other logs and timelines. */
@@ -158,6 +182,8 @@ write_block(PstChSink *sink)
 	const PstChTable *table = table_under_way(sink);
 	PstNativeMisfit misfit;
 
+	if (pst_ch_take_ahead(sink))
+		return true;
 	resetStringInfo(&sink->body);
 	for (;;)
 	{
@@ -191,7 +217,7 @@ pst_ch_begin_insert(PstChSink *sink)
 
 	if (!write_block(sink))
 		return;
-	if (sink->compress && !pst_ch_gzip(&sink->packed, &sink->body))
+	if (sink->packing && !pst_ch_pack(&sink->packed, &sink->body, sink->packing))
 	{
 		pst_ch_fail(sink, PST_RETRY, "the events could not be compressed");
 		return;
@@ -204,5 +230,5 @@ pst_ch_begin_insert(PstChSink *sink)
 	pst_ch_piece_name(&name, sink, piece);
 	add_insert_settings(sink, name.data);
 	pfree(name.data);
-	begin(sink, PST_CH_INSERT, sink->compress ? &sink->packed : &sink->body, SHORT_ANSWER);
+	begin(sink, PST_CH_INSERT, sink->packing ? &sink->packed : &sink->body, SHORT_ANSWER);
 }

@@ -4,6 +4,7 @@
  *
  *		version? -> look at the table -> [create what is missing -> look]
  *				 -> [in doubt: does it still run? -> what landed?]
+ *				 -> [in doubt since long ago: is anything there? -> what landed?]
  *				 -> insert -> next piece, next table, end
  *
  * next() picks the request from what is known, and each answer changes what is
@@ -152,6 +153,21 @@ is_seen(PstChSink *sink)
 	return false;
 }
 
+static bool
+knows_top(PstChSink *sink)
+{
+	return table_under_way(sink)->top_doubt == sink->shipment->at_rest;
+}
+
+/* The table ended before this shipment when we asked, and that was after all that is in doubt. */
+static bool
+is_beyond_top(PstChSink *sink)
+{
+	const PstChGroup *group = &sink->groups[sink->group];
+
+	return knows_top(sink) && sink->shipment->events[sink->rows[group->from]].position > group->table->top;
+}
+
 static void
 next(PstChSink *sink)
 {
@@ -164,6 +180,8 @@ next(PstChSink *sink)
 	}
 	if (is_over(sink) || !is_seen(sink))
 		return;
+	if (work->doubt == PST_CH_DOUBT_OLD && is_beyond_top(sink))
+		work->doubt = PST_CH_NO_DOUBT;
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
 	else if (work->missing != PST_CH_ALL_THERE)
@@ -172,6 +190,8 @@ next(PstChSink *sink)
 		pst_ch_begin_look(sink);
 	else if (work->doubt == PST_CH_DOUBT_OPEN)
 		pst_ch_begin_ask_running(sink);
+	else if (work->doubt == PST_CH_DOUBT_OLD && !knows_top(sink))
+		pst_ch_begin_ask_top(sink);
 	else if (work->doubt != PST_CH_NO_DOUBT)
 		pst_ch_begin_ask_landed(sink);
 	else
@@ -183,7 +203,19 @@ next(PstChSink *sink)
 static void
 after_version(PstChSink *sink, const PstChAnswer *answer)
 {
+	char		what[sizeof(sink->fault.what)];
+
 	sink->version = pst_ch_parse_version(answer->text);
+	if (sink->version != PST_CH_UNKNOWN && sink->packing != NULL &&
+		strcmp(sink->packing, "zstd") == 0 && !pst_ch_has_zstd(sink->version))
+	{
+		snprintf(what, sizeof(what), "the server is ClickHouse %d.%d, and compression 'zstd' wants 22.2 or newer",
+				 sink->version / 100, sink->version % 100);
+		/* it may be another one the next time */
+		sink->version = PST_CH_UNKNOWN;
+		pst_ch_fail(sink, PST_MISCONFIGURED, what);
+		return;
+	}
 	if (sink->version != PST_CH_UNKNOWN)
 	{
 		next(sink);
@@ -375,6 +407,11 @@ after_success(PstChSink *sink, const PstChAnswer *answer)
 		case PST_CH_ASK_RUNNING:
 			after_ask_running(sink, answer);
 			break;
+		case PST_CH_ASK_TOP:
+			table_under_way(sink)->top = strtoll(answer->text, NULL, 10);
+			table_under_way(sink)->top_doubt = sink->shipment->at_rest;
+			next(sink);
+			break;
 		case PST_CH_ASK_LANDED:
 			after_ask_landed(sink, answer);
 			break;
@@ -465,6 +502,16 @@ on_answer(PstChSink *sink, const PstChAnswer *answer)
 	PstFault	fault;
 	PstChClass	class = pst_ch_classify(answer, &sink->peer, &fault);
 
+	if (sink->marking)
+	{
+		if (answer->result != CURLE_OK)
+			forget_server(sink);
+		if (class == PST_CH_FINE)
+			pst_ch_mark_answered(sink, answer);
+		else
+			pst_ch_mark_failed(sink, class, &fault);
+		return;
+	}
 	if (sink->asking)
 	{
 		if (class == PST_CH_FINE)
@@ -483,7 +530,7 @@ void
 pst_ch_ship_begin(PstChSink *sink, const PstShipment *shipment)
 {
 	sink->shipment = shipment;
-	sink->asking = false;
+	sink->asking = sink->marking = false;
 	sink->verdicts = palloc0(sizeof(PstVerdict) * shipment->nevents);
 	sink->refusals = NULL;
 	sink->nrefusals = 0;

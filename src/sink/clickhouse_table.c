@@ -136,7 +136,29 @@ typedef struct Look
 	int			replicated_window;	/* of replicated ones, */
 	int			replicated_seconds; /* and their age */
 	char	   *unfit;			/* the first column whose type we cannot write */
+	const char *types[2][PST_NATIVE_MAX_COLUMNS];	/* of our columns, in the events and the latest states */
 } Look;
+
+static void
+note_type(Look *look, bool latest, const char *name, const char *type)
+{
+	int			own = pst_ch_own_column(name);
+
+	if (own >= 0)
+		look->types[latest][own] = type;
+}
+
+/* Only what has one type in both tables can be compared between them. */
+static uint32
+same_types(const Look *look)
+{
+	uint32		same = 0;
+
+	for (int i = 0; i < PST_NATIVE_MAX_COLUMNS; i++)
+		if (look->types[0][i] && look->types[1][i] && strcmp(look->types[0][i], look->types[1][i]) == 0)
+			same |= (uint32) 1 << i;
+	return same;
+}
 
 static void
 take_column(PstChTable *table, Look *look, PstChVersion version,
@@ -151,11 +173,14 @@ take_column(PstChTable *table, Look *look, PstChVersion version,
 
 		look->has_latest |= strcmp(of, table->latest) == 0;
 		look->has_feed |= strcmp(of, feed) == 0;
+		if (strcmp(of, table->latest) == 0)
+			note_type(look, true, name, type);
 		pfree(feed);
 	}
 	if (strcmp(of, table->name) != 0)
 		return;
 	look->has_events = true;
+	note_type(look, false, name, type);
 	if (table->ncolumns == PST_NATIVE_MAX_COLUMNS)
 		return;
 	old = MemoryContextSwitchTo(table->looked);
@@ -243,6 +268,8 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 	Look		look = {0};
 
 	table->ready = false;
+	table->looks++;
+	table->top_doubt = 0;
 	table->ncolumns = 0;
 	MemoryContextReset(table->looked);
 	while (at < end)
@@ -278,6 +305,7 @@ pst_ch_read_look(PstChTable *table, const PstChAnswer *answer, PstChVersion vers
 	if (look.has_events && !has_needed_columns(table, &look, errbuf, errlen))
 		return false;
 	read_window(table, &look);
+	table->same_types = same_types(&look);
 	table->ready = *missing == PST_CH_ALL_THERE;
 	return true;
 }
@@ -307,21 +335,81 @@ pst_ch_sql_landed(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 	appendStringInfoString(sql, ") FORMAT RowBinary");
 }
 
+/* Each column's hash, as pst_1, pst_2, …, or only these names. */
+static void
+append_hashes(StringInfo sql, const PstChTable *table, bool only_names)
+{
+	for (int i = 0; i < table->ncolumns; i++)
+		if (pst_ch_is_compared(&table->columns[i]))
+		{
+			appendStringInfoString(sql, ", ");
+			if (!only_names)
+			{
+				pst_ch_sql_column_hash(sql, &table->columns[i]);
+				appendStringInfoString(sql, " AS ");
+			}
+			appendStringInfo(sql, "pst_%d", i);
+		}
+}
+
 /*
  * What the table holds of this log in a run of positions.  A repeat shows in the
- * number, an exchange in the sum.
+ * number, an exchange or another content in the sum.  Tables are seldom sorted by
+ * position: so that is read first, and the rest only where it fits.
  */
 void
 pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from, int64 to,
 				 const char *prefix, bool names)
 {
-	appendStringInfoString(sql, names ? "SELECT toString(name) AS n, count() FROM " :
-						   "SELECT count(), sum(sipHash64(toString(name))) FROM ");
+	appendStringInfoString(sql, "SELECT ");
+	if (names)
+	{
+		appendStringInfoString(sql, "toString(name) AS pst_name");
+		append_hashes(sql, table, false);
+		appendStringInfoString(sql, ", count() FROM ");
+	}
+	else
+	{
+		appendStringInfoString(sql, "count(), sum(");
+		pst_ch_sql_row_hash(sql, table);
+		appendStringInfoString(sql, ") FROM ");
+	}
 	pst_ch_quote_name(sql, table->name);
-	appendStringInfo(sql, " WHERE position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
-					 " AND startsWith(toString(name), ", (uint64) from, (uint64) to);
+	appendStringInfo(sql, " %s position >= " UINT64_FORMAT " AND position <= " UINT64_FORMAT
+					 " %s startsWith(toString(name), ", table->plain ? "WHERE" : "PREWHERE",
+					 (uint64) from, (uint64) to, table->plain ? "AND" : "WHERE");
 	pst_ch_quote_text(sql, prefix);
-	appendStringInfoString(sql, names ? ") GROUP BY n FORMAT RowBinary" : ") FORMAT RowBinary");
+	appendStringInfoChar(sql, ')');
+	if (names)
+	{
+		appendStringInfoString(sql, " GROUP BY pst_name");
+		append_hashes(sql, table, true);
+	}
+	appendStringInfoString(sql, " FORMAT RowBinary");
+}
+
+/*
+ * Names of this log where the run has no events: from its beginning to the
+ * first, and behind the last.  Those of our own timeline are other routes'.
+ */
+void
+pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *shipment,
+				  int64 first, int64 last, const char *prefix)
+{
+	char	   *own = psprintf("%s%d-", prefix, shipment->nonce ? atoi(shipment->nonce) : 0);
+
+	appendStringInfoString(sql, "SELECT DISTINCT toString(name) FROM ");
+	pst_ch_quote_name(sql, table->name);
+	appendStringInfo(sql, " WHERE ((position >= " UINT64_FORMAT " AND position < " UINT64_FORMAT ") OR position > " UINT64_FORMAT,
+					 (uint64) shipment->from_position, (uint64) first, (uint64) last);
+	if (!shipment->open_end)
+		appendStringInfo(sql, " AND position <= " UINT64_FORMAT, (uint64) shipment->to_position);
+	appendStringInfoString(sql, ") AND startsWith(toString(name), ");
+	pst_ch_quote_text(sql, prefix);
+	appendStringInfoString(sql, ") AND NOT startsWith(toString(name), ");
+	pst_ch_quote_text(sql, own);
+	appendStringInfo(sql, ") LIMIT %d FORMAT RowBinary", PST_MAX_STRAYS);
+	pfree(own);
 }
 
 void

@@ -1,6 +1,6 @@
 /*
  * holding.c
- *	  What a sink holds of a run of events: how often each.
+ *	  What a sink holds of a run of events: how often each, and whether as it was sent.
  */
 #include "postgres.h"
 
@@ -10,7 +10,6 @@
 #include "utils/memutils.h"
 
 /* More strays than this are not worth naming. */
-#define MAX_STRAYS 10000
 
 /* Where a name is, or belongs. */
 static uint32
@@ -40,11 +39,15 @@ pst_holding_begin(PstHolding *holding, MemoryContext context, const PstShipment 
 	holding->context = AllocSetContextCreate(context, "persistomata holding", ALLOCSET_DEFAULT_SIZES);
 	before = MemoryContextSwitchTo(holding->context);
 	holding->events = shipment->events;
+	holding->timeline = shipment->nonce ? atoi(shipment->nonce) : 0;
 	holding->nevents = shipment->nevents;
 	holding->counts = palloc0(sizeof(int) * shipment->nevents);
 	holding->nslots = pg_nextpower2_32(2 * (uint32) shipment->nevents + 1);
 	holding->slots = palloc0(sizeof(int) * holding->nslots);
+	holding->altered = palloc0(sizeof(bool) * shipment->nevents);
+	initStringInfo(&holding->fields);
 	initStringInfo(&holding->strays);
+	initStringInfo(&holding->others);
 	for (int i = 0; i < shipment->nevents; i++)
 	{
 		const char *name = shipment->events[i].name;
@@ -77,10 +80,36 @@ pst_holding_add(PstHolding *holding, const char *name, size_t length, int count)
 
 	if (nth >= 0)
 		holding->counts[nth] += count;
-	else if (is_ours(holding, name, length) && holding->nstrays < MAX_STRAYS)
+	else if (is_ours(holding, name, length) && holding->nstrays < PST_MAX_STRAYS)
 	{
 		holding->nstrays++;
 		appendBinaryStringInfo(&holding->strays, name, (int) length);
 		appendStringInfoChar(&holding->strays, '\0');
 	}
+}
+
+void
+pst_holding_add_other(PstHolding *holding, const char *name, size_t length)
+{
+	int			timeline;
+
+	if (!is_ours(holding, name, length) || holding->nothers == PST_MAX_STRAYS ||
+		sscanf(name + strcspn(name, "-"), "-%d-", &timeline) != 1 || timeline >= holding->timeline)
+		return;
+	holding->nothers++;
+	appendBinaryStringInfo(&holding->others, name, (int) length);
+	appendStringInfoChar(&holding->others, '\0');
+}
+
+void
+pst_holding_alter(PstHolding *holding, int nth, const char *field)
+{
+	const char *known = holding->fields.data;
+
+	holding->altered[nth] = true;
+	for (int i = 0; i < holding->nfields; i++, known += strlen(known) + 1)
+		if (strcmp(known, field) == 0)
+			return;
+	holding->nfields++;
+	appendBinaryStringInfo(&holding->fields, field, (int) strlen(field) + 1);
 }

@@ -17,6 +17,7 @@
 
 #include <limits.h>
 
+#include "compat/libpq.h"
 #include "sink/postgres_shipment.h"
 #include "utils/memutils.h"
 
@@ -27,7 +28,7 @@ static const PstOptionDef postgres_options[] = {
 	{"hostaddr", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"port", PST_OPTION_SERVER, PST_OPTION_INT, "5432", 1, 65535, NULL},
 	{"dbname", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"sslmode", PST_OPTION_SERVER, PST_OPTION_ENUM, "prefer", 0, 0,
+	{"sslmode", PST_OPTION_SERVER, PST_OPTION_ENUM, NULL, 0, 0,
 	"disable|allow|prefer|require|verify-ca|verify-full"},
 	{"sslrootcert", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"connect_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "5000", 10, 600000, NULL},
@@ -85,6 +86,33 @@ postgres_check_route(const PstOption *route)
 
 /* ----- opening and closing ----- */
 
+/* Does a list of hosts name but this very machine?  Without a name, libpq takes its socket. */
+static bool
+is_local(const char *hosts)
+{
+	for (const char *host = hosts; host != NULL; host = strchr(host, ','))
+	{
+		size_t		len;
+
+		host += *host == ',';
+		len = strcspn(host, ",");
+		if (!(len == 0 || *host == '/' || *host == '@' || strncmp(host, "127.", 4) == 0 ||
+			  (len == 3 && strncmp(host, "::1", 3) == 0) ||
+			  (len == 9 && pg_strncasecmp(host, "localhost", 9) == 0)))
+			return false;
+	}
+	return true;
+}
+
+/* As at the other sinks: who is elsewhere has to show a certificate, unless sslmode says otherwise. */
+static const char *
+default_sslmode(const PstOption *options)
+{
+	const char *host = pst_option(options, "host");
+
+	return is_local(host ? host : pst_option(options, "hostaddr")) ? "prefer" : "verify-full";
+}
+
 /* The parameters of libpq: those that are given, and ours. */
 static void
 read_settings(PstPgConnection *link, const PstSinkSettings *settings)
@@ -93,14 +121,26 @@ read_settings(PstPgConnection *link, const PstSinkSettings *settings)
 		"host", "hostaddr", "port", "dbname", "sslmode", "sslrootcert", "user", "password"
 	};
 	const PstSinkOps *ops = &pst_postgres_sink;
+	const char *sslmode = pst_option(settings->options, "sslmode");
+	const char *authorities = NULL;
 	int			n = 0;
 
+	if (sslmode == NULL)
+	{
+		sslmode = default_sslmode(settings->options);
+		if (strcmp(sslmode, "verify-full") == 0)
+			authorities = pst_system_authorities();
+	}
 	link->keywords = palloc0(sizeof(char *) * (MAX_KEYWORDS + 1));
 	link->values = palloc0(sizeof(char *) * (MAX_KEYWORDS + 1));
 	for (int i = 0; i < (int) lengthof(passed); i++)
 	{
 		const char *value = pst_option_or_default(ops, settings->options, passed[i]);
 
+		if (strcmp(passed[i], "sslmode") == 0)
+			value = sslmode;
+		else if (value == NULL && strcmp(passed[i], "sslrootcert") == 0)
+			value = authorities;
 		if (value == NULL)
 			continue;
 		link->keywords[n] = passed[i];
@@ -177,12 +217,26 @@ postgres_send(PstSink *base, const PstShipment *shipment)
 	MemoryContextSwitchTo(before);
 }
 
+static void
+postgres_mark(PstSink *base, const PstShipment *shipment, bool leave)
+{
+	PstPostgres *sink = (PstPostgres *) base;
+	MemoryContext before;
+
+	MemoryContextReset(sink->scratch);
+	before = MemoryContextSwitchTo(sink->scratch);
+	initStringInfo(&sink->sql);
+	initStringInfo(&sink->json);
+	pst_pg_mark_begin(sink, shipment, leave);
+	MemoryContextSwitchTo(before);
+}
+
 static PstSinkProgress
 postgres_poll(PstSink *base)
 {
 	PstPostgres *sink = (PstPostgres *) base;
 	MemoryContext before = MemoryContextSwitchTo(sink->scratch);
-	PstSinkProgress progress = pst_pg_ship_step(sink);
+	PstSinkProgress progress = sink->marking ? pst_pg_mark_step(sink) : pst_pg_ship_step(sink);
 
 	MemoryContextSwitchTo(before);
 	return progress;
@@ -251,4 +305,6 @@ const PstSinkOps pst_postgres_sink = {
 	.duplicates = postgres_duplicates,
 	.idle = postgres_idle,
 	.close = postgres_close,
+	.mark = postgres_mark,
+	.marked = pst_pg_marked,
 };

@@ -57,8 +57,12 @@ is_late(const PstPgConnection *link)
 static bool
 was_refused(const PGconn *conn)
 {
+	const char *said = PQerrorMessage(conn);
+
 	/* the server answered, asked for a password perhaps, and did not let us in */
-	return PQconnectionNeedsPassword(conn) || PQconnectionUsedPassword(conn);
+	return PQconnectionNeedsPassword(conn) || PQconnectionUsedPassword(conn) ||
+		/* nor did we let it, for its certificate, for ours, or for want of TLS */
+		strstr(said, "certificate") != NULL || strstr(said, "does not support SSL") != NULL;
 }
 
 static bool

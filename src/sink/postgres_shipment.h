@@ -5,6 +5,7 @@
  *	postgres.c				options, and what a worker calls
  *	postgres_connection.c	a connection over libpq, and one statement at a time
  *	postgres_table.c		the statements, and what a shipment comes to
+ *	postgres_mark.c			the nonces of workers, in a table of ours
  */
 #ifndef PST_POSTGRES_SHIPMENT_H
 #define PST_POSTGRES_SHIPMENT_H
@@ -42,7 +43,11 @@ typedef enum PstPgStep
 	PST_PG_IDLE,				/* no shipment, or it has come to its end */
 	PST_PG_CONNECT,
 	PST_PG_CREATE,				/* the table */
-	PST_PG_INSERT
+	PST_PG_INSERT,
+	PST_PG_COMPARE,				/* what is there already: is it ours? */
+	PST_PG_MARK_ASK,
+	PST_PG_MARK_CREATE,
+	PST_PG_MARK_LEAVE
 } PstPgStep;
 
 typedef struct PstPostgres
@@ -60,6 +65,11 @@ typedef struct PstPostgres
 	bool		created;		/* or found: it was tried once */
 	int			duplicates;
 	PstPieces	pieces;
+
+	/* whose it is */
+	bool		marking;		/* not a shipment, but its nonce */
+	bool		leaving;		/* which is to be written yet */
+	char		marked[64];		/* what is there; empty: nothing */
 } PstPostgres;
 
 /*
@@ -77,5 +87,12 @@ extern void pst_pg_wants(const PstPgConnection *link, PstWants *wants);
 /* In postgres_table.c. */
 extern void pst_pg_ship_begin(PstPostgres *sink, const PstShipment *shipment);
 extern PstSinkProgress pst_pg_ship_step(PstPostgres *sink);
+extern void pst_pg_append_table(StringInfo sql, const char *name);	/* table, or schema.table */
+extern void pst_pg_fault_of(PstFault *fault, const PGresult *result);	/* of a statement that failed */
+
+/* In postgres_mark.c. */
+extern void pst_pg_mark_begin(PstPostgres *sink, const PstShipment *shipment, bool leave);
+extern PstSinkProgress pst_pg_mark_step(PstPostgres *sink);
+extern const char *pst_pg_marked(const PstSink *base);
 
 #endif							/* PST_POSTGRES_SHIPMENT_H */

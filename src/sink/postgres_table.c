@@ -5,8 +5,9 @@
  * A statement inserts many events: one parameter has them as JSON, which the
  * server takes apart, and ON CONFLICT (name) DO NOTHING drops what is there
  * already.  So a repeat does no harm, and each event is there once, also after a
- * crash on either side.  What is refused for its content is halved until the
- * event to blame is found.
+ * crash on either side.  What was dropped is looked at: another copy of the
+ * cluster gives its events the same names, and then it was not ours.  What is
+ * refused for its content is halved until the event to blame is found.
  */
 #include "postgres.h"
 
@@ -42,9 +43,8 @@ append_quoted(StringInfo sql, const char *name, size_t len)
 	appendStringInfoChar(sql, '"');
 }
 
-/* table, or schema.table */
-static void
-append_table(StringInfo sql, const char *name)
+void
+pst_pg_append_table(StringInfo sql, const char *name)
 {
 	const char *dot = strchr(name, '.');
 
@@ -78,7 +78,7 @@ make_insert(PstPostgres *sink, int until)
 
 	resetStringInfo(sql);
 	appendStringInfoString(sql, "INSERT INTO ");
-	append_table(sql, table_of(sink));
+	pst_pg_append_table(sql, table_of(sink));
 	appendStringInfoString(sql, " (");
 	append_columns(sql, false);
 	appendStringInfoString(sql, ") SELECT ");
@@ -98,6 +98,19 @@ make_insert(PstPostgres *sink, int until)
 	appendStringInfoChar(&sink->json, ']');
 }
 
+/* Of the events that the insert was given: how many names belong to others there?  No two copies write in one microsecond. */
+static void
+make_compare(PstPostgres *sink)
+{
+	StringInfo	sql = &sink->sql;
+
+	resetStringInfo(sql);
+	appendStringInfoString(sql, "SELECT pg_catalog.count(*) FROM ");
+	pst_pg_append_table(sql, table_of(sink));
+	appendStringInfoString(sql, " t JOIN pg_catalog.jsonb_to_recordset($1::pg_catalog.jsonb) AS e (name text, occurred_at timestamptz)"
+						   " USING (name) WHERE t.occurred_at <> e.occurred_at");
+}
+
 static void
 make_create(PstPostgres *sink)
 {
@@ -105,7 +118,7 @@ make_create(PstPostgres *sink)
 
 	resetStringInfo(sql);
 	appendStringInfoString(sql, "CREATE TABLE IF NOT EXISTS ");
-	append_table(sql, table_of(sink));
+	pst_pg_append_table(sql, table_of(sink));
 	appendStringInfoString(sql, " (");
 	append_columns(sql, true);
 	appendStringInfoString(sql, ", PRIMARY KEY (name))");
@@ -132,8 +145,8 @@ verdict_of_state(const char *state)
 	return PST_MISCONFIGURED;
 }
 
-static void
-take_error(PstFault *fault, const PGresult *result)
+void
+pst_pg_fault_of(PstFault *fault, const PGresult *result)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -185,6 +198,7 @@ void
 pst_pg_ship_begin(PstPostgres *sink, const PstShipment *shipment)
 {
 	sink->shipment = shipment;
+	sink->marking = false;
 	sink->step = PST_PG_CONNECT;
 	sink->created = false;
 	sink->duplicates = 0;
@@ -213,7 +227,7 @@ after_error(PstPostgres *sink, const PGresult *result)
 		run(sink, PST_PG_CREATE, NULL);
 		return;
 	}
-	take_error(&fault, result);
+	pst_pg_fault_of(&fault, result);
 	if (sink->step != PST_PG_INSERT || fault.verdict != PST_REJECTED)
 		give_up(sink, &fault);
 	else
@@ -224,19 +238,48 @@ after_error(PstPostgres *sink, const PGresult *result)
 }
 
 static void
-on_result(PstPostgres *sink, PGresult *result)
+after_insert(PstPostgres *sink, int inserted)
 {
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-		after_error(sink, result);
+	int			there = pst_pieces_count(&sink->pieces) - inserted;
+
+	sink->duplicates += there;
+	if (there > 0)
+	{
+		make_compare(sink);
+		run(sink, PST_PG_COMPARE, sink->json.data);
+		return;
+	}
+	pst_pieces_passed(&sink->pieces);
+	begin_insert(sink);
+}
+
+static void
+after_compare(PstPostgres *sink, int others)
+{
+	PstFault	fault;
+
+	if (others == 0)
+		pst_pieces_passed(&sink->pieces);
 	else
 	{
-		if (sink->step == PST_PG_INSERT)
-		{
-			sink->duplicates += pst_pieces_count(&sink->pieces) - atoi(PQcmdTuples(result));
-			pst_pieces_passed(&sink->pieces);
-		}
-		begin_insert(sink);
+		pst_fault_set(&fault, PST_REJECTED, 0,
+					  "the table has another event under this name: another copy of this cluster wrote it");
+		pst_pieces_refused(&sink->pieces, &fault);
 	}
+	begin_insert(sink);
+}
+
+static void
+on_result(PstPostgres *sink, PGresult *result)
+{
+	if (PQresultStatus(result) == PGRES_TUPLES_OK)
+		after_compare(sink, atoi(PQgetvalue(result, 0, 0)));
+	else if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		after_error(sink, result);
+	else if (sink->step == PST_PG_INSERT)
+		after_insert(sink, atoi(PQcmdTuples(result)));
+	else
+		begin_insert(sink);
 	PQclear(result);
 }
 

@@ -102,11 +102,12 @@ rabbitmq_open(const PstSinkSettings *settings)
 }
 
 /* A new connection: nothing is declared there, and tags begin with 1. */
-static void
-forget_connection(PstRabbit *rabbit)
+void
+pst_rabbit_forget_connection(PstRabbit *rabbit)
 {
 	resetStringInfo(&rabbit->declared);
 	rabbit->last_tag = 0;
+	rabbit->follower.nevents = 0;
 }
 
 /* One exchange with the broker; false when the connection has broken. */
@@ -152,47 +153,51 @@ rabbitmq_check_route(const PstOption *route)
 	return NULL;
 }
 
+/* The connection may have died while idle: no reason for a fault. */
+void
+pst_rabbit_refresh(PstRabbit *rabbit)
+{
+	if (rabbit->conn.stage == PST_RABBIT_CLOSED || !exchange(rabbit))
+		pst_rabbit_forget_connection(rabbit);
+	rabbit->turns = pst_net_count_hosts(rabbit->conn.hosts);
+}
+
 static void
 rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 {
 	PstRabbit  *rabbit = (PstRabbit *) sink;
 	const PstSinkOps *ops = &pst_rabbitmq_sink;
 
-	if (rabbit->nevents_room < shipment->nevents)
+	pst_rabbit_refresh(rabbit);
+	if (pst_rabbit_take_up(rabbit, shipment))
 	{
-		if (rabbit->events)
-		{
-			pfree(rabbit->events);
-			pfree(rabbit->published);
-		}
-		rabbit->events = MemoryContextAlloc(rabbit->context, shipment->nevents * sizeof(PstRabbitEvent));
-		rabbit->published = MemoryContextAlloc(rabbit->context, shipment->nevents * sizeof(int));
-		rabbit->nevents_room = shipment->nevents;
+		rabbit->step = PST_RABBIT_PUBLISH;
+		return;
 	}
+	rabbit->nevents = 0;
+	pst_rabbit_make_room(rabbit, shipment->nevents);
 	memset(rabbit->events, 0, shipment->nevents * sizeof(PstRabbitEvent));
 	memset(&rabbit->fault, 0, sizeof(rabbit->fault));
 	rabbit->shipment = shipment;
+	rabbit->nevents = shipment->nevents;
+	rabbit->follower.nevents = 0;
 	rabbit->exchange = pst_option_or_default(ops, shipment->options, "exchange");
 	rabbit->exchange_type = pst_option_or_default(ops, shipment->options, "exchange_type");
 	rabbit->routing_key = pst_option_or_default(ops, shipment->options, "routing_key");
-	rabbit->npublished = rabbit->next = rabbit->settled_below = rabbit->due = 0;
+	rabbit->npublished = rabbit->next = rabbit->settled_below = rabbit->due = rabbit->due_here = 0;
 	rabbit->delivered = rabbit->unroutable = rabbit->return_hint = 0;
 	rabbit->blocked_since = 0;
 	rabbit->returning = rabbit->may_not_declare = false;
-
-	/* The connection may have died while idle: no reason for a fault. */
-	if (rabbit->conn.stage == PST_RABBIT_CLOSED || !exchange(rabbit))
-		forget_connection(rabbit);
 	rabbit->step = PST_RABBIT_CONNECT;
-	rabbit->turns = pst_net_count_hosts(rabbit->conn.hosts);
 }
 
 static PstSinkProgress
 settle(PstRabbit *rabbit, PstVerdict verdict)
 {
-	for (int i = 0; i < rabbit->shipment->nevents; i++)
+	for (int i = 0; i < rabbit->nevents; i++)
 		if (rabbit->events[i].verdict == PST_VERDICT_NONE)
 			rabbit->events[i].verdict = verdict;
+	rabbit->alone = rabbit->fault.verdict != PST_VERDICT_NONE;
 	rabbit->step = PST_RABBIT_IDLE;
 	return PST_SINK_DONE;
 }
@@ -201,7 +206,7 @@ settle(PstRabbit *rabbit, PstVerdict verdict)
 static void
 settle_unroutable(PstRabbit *rabbit, PstVerdict verdict)
 {
-	for (int i = 0; i < rabbit->next; i++)
+	for (int i = 0; i < Min(rabbit->next, rabbit->nevents); i++)
 		if (rabbit->events[i].refusal == PST_RABBIT_UNROUTABLE)
 			rabbit->events[i].verdict = verdict;
 }
@@ -210,7 +215,7 @@ settle_unroutable(PstRabbit *rabbit, PstVerdict verdict)
 static PstSinkProgress
 settle_broken(PstRabbit *rabbit)
 {
-	forget_connection(rabbit);
+	pst_rabbit_forget_connection(rabbit);
 
 	/* Without the right to declare, the exchange may be there all the same. */
 	if (rabbit->step == PST_RABBIT_DECLARING && rabbit->conn.close_code == 403)
@@ -225,7 +230,7 @@ settle_broken(PstRabbit *rabbit)
 		settle_unroutable(rabbit, PST_RETRY);
 	pst_rabbit_blame_size(rabbit);
 	rabbit->fault = rabbit->conn.fault;
-	rabbit->fault.in_doubt = rabbit->due > 0;
+	rabbit->fault.in_doubt = rabbit->due_here > 0;
 	/* an exchange that was gone comes back without its bindings */
 	if (rabbit->fault.verdict == PST_MISCONFIGURED)
 		pst_rabbit_forget_proofs(rabbit);
@@ -275,7 +280,7 @@ is_suspicious(const PstRabbit *rabbit)
 static void
 publish_more(PstRabbit *rabbit)
 {
-	while (rabbit->next < rabbit->shipment->nevents && rabbit->due < rabbit->window &&
+	while (rabbit->next < rabbit->nevents + rabbit->follower.nevents && rabbit->due < rabbit->window &&
 		   pst_rabbit_unsent(&rabbit->conn) < MAX_UNSENT &&
 		   !rabbit->conn.blocked && !is_suspicious(rabbit) &&
 		   rabbit->fault.verdict == PST_VERDICT_NONE)
@@ -286,11 +291,11 @@ publish_more(PstRabbit *rabbit)
 	}
 }
 
-/* Nothing is due: is the shipment through, and how?  False: there is more to publish. */
+/* Nothing of it is due: is the shipment through, and how?  False: there is more to publish. */
 static bool
 is_through(PstRabbit *rabbit)
 {
-	bool		through = rabbit->next >= rabbit->shipment->nevents || rabbit->fault.verdict != PST_VERDICT_NONE;
+	bool		through = rabbit->next >= rabbit->nevents || rabbit->fault.verdict != PST_VERDICT_NONE;
 
 	if (is_suspicious(rabbit) || (through && pst_rabbit_blames_route(rabbit)))
 	{
@@ -308,11 +313,11 @@ is_through(PstRabbit *rabbit)
 static bool
 is_blocked_for_long(PstRabbit *rabbit)
 {
-	if (!rabbit->conn.blocked || rabbit->next >= rabbit->shipment->nevents)
+	if (!rabbit->conn.blocked || rabbit->next >= rabbit->nevents)
 		rabbit->blocked_since = 0;
 	else if (rabbit->blocked_since == 0)
 		rabbit->blocked_since = pst_net_now();
-	else if (rabbit->due == 0 && pst_net_now() - rabbit->blocked_since >= BLOCKED_PATIENCE)
+	else if (rabbit->due_here == 0 && pst_net_now() - rabbit->blocked_since >= BLOCKED_PATIENCE)
 	{
 		pst_fault_set(&rabbit->fault, PST_RETRY, 0, "RabbitMQ blocks publishers");
 		pst_fault_quote(&rabbit->fault, rabbit->conn.blocked_reason, strlen(rabbit->conn.blocked_reason));
@@ -329,7 +334,7 @@ publish(PstRabbit *rabbit)
 	publish_more(rabbit);
 	if (!pst_rabbit_flush(&rabbit->conn))
 		return settle_broken(rabbit);
-	if ((rabbit->due == 0 && is_through(rabbit)) || is_blocked_for_long(rabbit))
+	if ((rabbit->due_here == 0 && is_through(rabbit)) || is_blocked_for_long(rabbit))
 		return settle(rabbit, rabbit->fault.verdict);
 	if (rabbit->due > 0 && pst_net_now() >= rabbit->deadline)
 	{
@@ -358,19 +363,26 @@ declare(PstRabbit *rabbit)
 	return settle_broken(rabbit);
 }
 
+bool
+pst_rabbit_ready(PstRabbit *rabbit)
+{
+	while (!pst_rabbit_connect(&rabbit->conn))
+		if (rabbit->conn.fault.verdict != PST_RETRY || --rabbit->turns <= 0)
+			return false;
+	return rabbit->conn.stage == PST_RABBIT_READY;
+}
+
 static PstSinkProgress
 rabbitmq_poll(PstSink *sink)
 {
 	PstRabbit  *rabbit = (PstRabbit *) sink;
 
+	if (rabbit->step == PST_RABBIT_MARK_CONNECT || rabbit->step == PST_RABBIT_MARKING)
+		return pst_rabbit_mark_step(rabbit);
 	if (rabbit->step == PST_RABBIT_CONNECT)
 	{
-		/* not before all hosts have had their turn */
-		while (!pst_rabbit_connect(&rabbit->conn))
-			if (rabbit->conn.fault.verdict != PST_RETRY || --rabbit->turns <= 0)
-				return settle_broken(rabbit);
-		if (rabbit->conn.stage != PST_RABBIT_READY)
-			return PST_SINK_BUSY;
+		if (!pst_rabbit_ready(rabbit))
+			return rabbit->conn.stage == PST_RABBIT_CLOSED ? settle_broken(rabbit) : PST_SINK_BUSY;
 		rabbit->step = PST_RABBIT_DECLARE;
 	}
 	if (rabbit->step == PST_RABBIT_DECLARE)
@@ -392,9 +404,9 @@ rabbitmq_wants(const PstSink *sink, PstWants *wants)
 
 	/* idle, or still connecting: what the connection itself wants */
 	pst_rabbit_wants(&rabbit->conn, wants);
-	if (rabbit->step != PST_RABBIT_DECLARING && rabbit->step != PST_RABBIT_PUBLISH)
+	if (rabbit->step != PST_RABBIT_DECLARING && rabbit->step != PST_RABBIT_PUBLISH && rabbit->step != PST_RABBIT_MARKING)
 		return;
-	if (rabbit->blocked_since != 0 && rabbit->due == 0)
+	if (rabbit->step != PST_RABBIT_MARKING && rabbit->blocked_since != 0 && rabbit->due_here == 0)
 		until = rabbit->blocked_since + BLOCKED_PATIENCE;
 	left = (int) Max(until - pst_net_now(), 1);
 	wants->timeout_ms = wants->timeout_ms < 0 ? left : Min(wants->timeout_ms, left);
@@ -438,7 +450,7 @@ rabbitmq_idle(PstSink *sink)
 
 	if (rabbit->step == PST_RABBIT_IDLE && rabbit->conn.stage == PST_RABBIT_READY &&
 		!exchange(rabbit))
-		forget_connection(rabbit);
+		pst_rabbit_forget_connection(rabbit);
 }
 
 static void
@@ -465,6 +477,8 @@ const PstSinkOps pst_rabbitmq_sink = {
 	.max_bytes = 8 * 1024 * 1024,
 	.open = rabbitmq_open,
 	.send = rabbitmq_send,
+	.prepare = pst_rabbit_follow,
+	.begins_early = true,
 	.poll = rabbitmq_poll,
 	.wants = rabbitmq_wants,
 	.verdict = rabbitmq_verdict,
@@ -473,4 +487,6 @@ const PstSinkOps pst_rabbitmq_sink = {
 	.duplicates = rabbitmq_duplicates,
 	.idle = rabbitmq_idle,
 	.close = rabbitmq_close,
+	.mark = pst_rabbit_mark,
+	.marked = pst_rabbit_marked,
 };

@@ -15,27 +15,31 @@
 static void
 settle_one(PstRabbit *rabbit, int place, bool acked)
 {
-	PstRabbitEvent *event = &rabbit->events[rabbit->published[place]];
+	int			nth = rabbit->published[place];
+	PstRabbitEvent *event = &rabbit->events[nth];
 
 	if (event->verdict != PST_VERDICT_NONE)
 		return;
-	rabbit->due--;
 	if (!acked)
-	{
 		event->verdict = PST_RETRY;
-		if (rabbit->fault.verdict == PST_VERDICT_NONE)
-			pst_fault_set(&rabbit->fault, PST_RETRY, 0, "RabbitMQ could not take a message (nack)");
-	}
-	else if (event->refusal == PST_RABBIT_UNROUTABLE)
-	{
-		event->verdict = PST_REJECTED;
-		rabbit->unroutable++;
-	}
 	else
+		event->verdict = event->refusal == PST_RABBIT_UNROUTABLE ? PST_REJECTED : PST_DELIVERED;
+	rabbit->due--;
+	if (nth < rabbit->nevents)
 	{
-		event->verdict = PST_DELIVERED;
-		rabbit->delivered++;
+		rabbit->due_here--;
+		pst_rabbit_count(rabbit, event);
 	}
+}
+
+/* What one event's verdict means for its shipment. */
+void
+pst_rabbit_count(PstRabbit *rabbit, const PstRabbitEvent *event)
+{
+	rabbit->delivered += event->verdict == PST_DELIVERED;
+	rabbit->unroutable += event->verdict == PST_REJECTED && event->refusal == PST_RABBIT_UNROUTABLE;
+	if (event->verdict == PST_RETRY && rabbit->fault.verdict == PST_VERDICT_NONE)
+		pst_fault_set(&rabbit->fault, PST_RETRY, 0, "RabbitMQ could not take a message (nack)");
 }
 
 static void
@@ -149,11 +153,14 @@ pst_rabbit_blame_size(PstRabbit *rabbit)
 
 		if (event->verdict != PST_VERDICT_NONE || event->body_len != size)
 			continue;
+		fault->verdict = PST_RETRY;
+		/* one of the shipment that follows is to blame when it comes alone */
+		if (rabbit->published[i] >= rabbit->nevents)
+			return;
 		event->verdict = PST_REJECTED;
 		event->refusal = PST_RABBIT_TOO_BIG;
 		rabbit->refusals[PST_RABBIT_TOO_BIG] = *fault;
 		rabbit->refusals[PST_RABBIT_TOO_BIG].verdict = PST_REJECTED;
-		fault->verdict = PST_RETRY;
 		return;
 	}
 }

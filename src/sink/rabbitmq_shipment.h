@@ -15,7 +15,9 @@ typedef enum PstRabbitStep
 	PST_RABBIT_CONNECT,
 	PST_RABBIT_DECLARE,			/* the exchange, unless that is done already */
 	PST_RABBIT_DECLARING,
-	PST_RABBIT_PUBLISH			/* and take confirms, until all are in */
+	PST_RABBIT_PUBLISH,			/* and take confirms, until all are in */
+	PST_RABBIT_MARK_CONNECT,	/* no shipment, but its nonce: see rabbitmq_mark.c */
+	PST_RABBIT_MARKING
 } PstRabbitStep;
 
 /* Why an event alone was refused; indexes PstRabbit.refusals */
@@ -36,6 +38,21 @@ typedef struct PstRabbitEvent
 	uint32		body_len;		/* as published */
 } PstRabbitEvent;
 
+/* Of a look at the queue that has the nonce. */
+typedef struct PstRabbitMarking
+{
+	char		queue[128];
+	bool		leave;			/* ours is put there, too */
+	uint64		confirm;		/* the tag of that, until it is confirmed; or 0 */
+	int			due;			/* answers to basic.get */
+	uint64		tag;			/* the message that comes in; 0: none does */
+	uint64		body_size;		/* bytes of it that are to come */
+	int			body_len;
+	char		body[64];
+	uint64		newest_tag;		/* the newest so far, which is to be given back; or 0 */
+	char		newest[64];
+} PstRabbitMarking;
+
 typedef struct PstRabbitProof PstRabbitProof;
 
 typedef struct PstRabbit
@@ -52,7 +69,14 @@ typedef struct PstRabbit
 	bool		may_not_declare;	/* we lack the right: it must exist */
 	uint64		last_tag;
 
+	/*
+	 * The shipment under way, and behind it the one that follows, whose events are
+	 * counted on: published and confirmed in one row.
+	 */
 	const PstShipment *shipment;
+	int			nevents;		/* of the shipment */
+	PstShipment follower;		/* nevents 0: none */
+	bool		alone;			/* nothing follows until a shipment is through: one has failed */
 	const char *exchange;
 	const char *exchange_type;
 	const char *routing_key;	/* template */
@@ -60,12 +84,13 @@ typedef struct PstRabbit
 	PstRabbitStep step;
 	PstRabbitEvent *events;
 	int			nevents_room;
-	int		   *published;		/* the nth publish of this shipment: which event */
+	int		   *published;		/* the nth publish since first_tag: which event */
 	int			npublished;
 	uint64		first_tag;		/* of this shipment */
 	int			next;			/* event to publish */
 	int			settled_below;	/* publishes below this one are settled */
 	int			due;			/* publishes without a confirm */
+	int			due_here;		/* of these, of the shipment itself, as are the next two */
 	int			delivered;
 	int			unroutable;
 	int64		deadline;		/* of the next confirm */
@@ -75,6 +100,8 @@ typedef struct PstRabbit
 	PstFault	fault;
 	PstFault	refusals[PST_RABBIT_REFUSALS];
 	PstRabbitProof *proofs;		/* that routes have delivered */
+	PstRabbitMarking marking;
+	PstFault	mark_refused;	/* why nonces cannot be kept here, if so */
 
 	StringInfoData body;
 	StringInfoData key;
@@ -84,11 +111,30 @@ typedef struct PstRabbit
 	StringInfoData member_value;
 } PstRabbit;
 
+/* in rabbitmq.c */
+extern void pst_rabbit_forget_connection(PstRabbit *rabbit);	/* a new one: nothing is declared there */
+extern void pst_rabbit_refresh(PstRabbit *rabbit);	/* before it is used: notice that it died while idle */
+/* has it come up?  If not, and it is closed, all hosts have had their turn. */
+extern bool pst_rabbit_ready(PstRabbit *rabbit);
+
+/* in rabbitmq_mark.c */
+extern void pst_rabbit_mark(PstSink *sink, const PstShipment *shipment, bool leave);
+extern PstSinkProgress pst_rabbit_mark_step(PstRabbit *rabbit);
+extern const char *pst_rabbit_marked(const PstSink *sink);
+
+/* in rabbitmq_follow.c: the nth event of the shipment, or of the one behind it */
+extern const PstEvent *pst_rabbit_event(const PstRabbit *rabbit, int nth);
+extern void pst_rabbit_make_room(PstRabbit *rabbit, int nevents);
+extern void pst_rabbit_follow(PstSink *sink, const PstShipment *next);
+/* the shipment is the one that followed, and its time has come; false if it is not */
+extern bool pst_rabbit_take_up(PstRabbit *rabbit, const PstShipment *shipment);
+
 /* in rabbitmq_publish.c */
 extern bool pst_rabbit_publish(PstRabbit *rabbit, int nth);
 extern void pst_rabbit_message_id(PstRabbit *rabbit, int nth);
 
 /* in rabbitmq_confirm.c */
+extern void pst_rabbit_count(PstRabbit *rabbit, const PstRabbitEvent *event);
 extern void pst_rabbit_take_frame(PstRabbit *rabbit, const amqp_frame_t *frame);
 extern void pst_rabbit_blame_size(PstRabbit *rabbit);
 

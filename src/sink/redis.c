@@ -128,6 +128,8 @@ settle(PstRedis *redis, PstVerdict verdict)
 	for (int i = 0; i < redis->shipment->nevents; i++)
 		if (redis->verdicts[i] == PST_VERDICT_NONE)
 			redis->verdicts[i] = verdict;
+	if (redis->fault.verdict == PST_VERDICT_NONE)
+		redis->fault = redis->unmarked;
 	redis->step = PST_REDIS_IDLE;
 	redis->conn.out = NULL;
 	redis->conn.out_len = redis->conn.out_done = 0;
@@ -201,6 +203,7 @@ redis_send(PstSink *sink, const PstShipment *shipment)
 	}
 	memset(redis->verdicts, PST_VERDICT_NONE, shipment->nevents);
 	memset(&redis->fault, 0, sizeof(redis->fault));
+	memset(&redis->unmarked, 0, sizeof(redis->unmarked));
 	redis->shipment = shipment;
 	pst_redis_read_address(redis, shipment);
 	redis->may_be_trimmed = redis->address.maxlen && shipment->in_doubt;

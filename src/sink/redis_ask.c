@@ -5,7 +5,7 @@
  * Each stream that the run names is read by XRANGE, a page at a time, from where
  * the run before ended to the last id of this one; after the last run, of every
  * stream, to its end.  So an entry that somebody added by hand, whose id is not
- * ours, is seen too.  Entries before a trimmed stream's first are unknown.
+ * ours, is seen too.  Entries are compared as they come.  Those before a trimmed stream's first are unknown.
  */
 #include "postgres.h"
 
@@ -157,17 +157,26 @@ take_page(PstRedis *redis, const redisReply *reply, bool *done)
 		const char *position = entry->elements == 2 ? pst_redis_entry_field(entry, "position") : NULL;
 		long long	ms;
 		long long	ordinal;
+		int			nth;
 
 		if (entry->elements == 2 && sscanf(entry->element[0]->str, "%lld-%lld", &ms, &ordinal) == 2)
 		{
 			stream->from_ms = ms;
 			stream->from_ordinal = ordinal + 1;
 		}
+		if (name == NULL)
+			continue;
 		/* what was sent since the runs were chosen is behind the last one */
 		if (position && strtoll(position, NULL, 10) > redis->shipment->to_position)
+		{
+			if (redis->shipment->open_end)
+				pst_holding_add_other(&redis->asking.holding, name, strlen(name));
 			continue;
-		if (name)
-			pst_holding_add(&redis->asking.holding, name, strlen(name), 1);
+		}
+		pst_holding_add(&redis->asking.holding, name, strlen(name), 1);
+		nth = pst_holding_find(&redis->asking.holding, name, strlen(name));
+		if (nth >= 0)
+			pst_redis_compare(redis, nth, entry->element[1]);
 	}
 	*done = reply->elements < (size_t) atoi(PAGE);
 }

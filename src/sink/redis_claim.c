@@ -16,12 +16,18 @@
  *
  * Where the template has {key} there may be a stream for each instance: what
  * stands before it is claimed, once for all.
+ *
+ * A list, a channel or a hash may be shared; there it is the route itself that is
+ * claimed, under `persistomata:claim:<mark>`, and only copies hinder each other.  A user who
+ * has no right to that key delivers without.
  */
 #include "postgres.h"
 
 #include "encode/encode.h"
 #include "sink/fault.h"
 #include "sink/redis_shipment.h"
+
+#define STREAM_CLAIM "}:persistomata"
 
 /* The template that claims are made from: cut before {key}. */
 static void
@@ -65,15 +71,12 @@ same_claim(const PstEvent *a, const PstEvent *b)
  * has the next EXEC do nothing.
  */
 static void
-format_claim(PstRedis *redis, StringInfo out, const char *name, const char *value)
+format_claim(PstRedis *redis, StringInfo out, const char *key, const char *value)
 {
-	const char *set[] = {"SET", NULL, value, "NX"};
-	const char *watch[] = {"WATCH", NULL};
-	const char *get[] = {"GET", NULL};
+	const char *set[] = {"SET", key, value, "NX"};
+	const char *watch[] = {"WATCH", key};
+	const char *get[] = {"GET", key};
 
-	resetStringInfo(&redis->scratch);
-	appendStringInfo(&redis->scratch, "{%s}:persistomata", name);
-	set[1] = watch[1] = get[1] = redis->scratch.data;
 	pst_redis_format_command(out, redis->supersede ? 3 : 4, set);
 	pst_redis_format_command(out, 2, watch);
 	pst_redis_format_command(out, 2, get);
@@ -91,33 +94,73 @@ claim_value(PstRedis *redis)
 					 shipment->nonce ? "-" : "", shipment->nonce ? shipment->nonce : "", shipment->route);
 }
 
-/* What a claim of this log and route says besides; false if it is another's. */
-static bool
-read_nonce(const char *claim, const char *log_id, size_t log_len, const char *route, long long nonce[2])
+/* The nonce in a claim of this log and route, empty if there is none; NULL if it is another's.  In scratch. */
+static const char *
+read_nonce(PstRedis *redis, const char *claim)
 {
+	const char *name = redis->shipment->events[0].name;
+	size_t		log_len = strcspn(name, "-");
 	const char *space = strchr(claim, ' ');
 
-	nonce[0] = nonce[1] = 0;
-	if (space == NULL || strncmp(claim, log_id, log_len) != 0 ||
-		(claim[log_len] != '-' && claim[log_len] != ' ') || strcmp(space + 1, route) != 0)
-		return false;
-	(void) sscanf(claim + log_len, "-%lld-%lld", &nonce[0], &nonce[1]);
-	return true;
+	if (space == NULL || strncmp(claim, name, log_len) != 0 ||
+		(claim[log_len] != '-' && claim[log_len] != ' ') || strcmp(space + 1, redis->shipment->route) != 0)
+		return NULL;
+	resetStringInfo(&redis->scratch);
+	if (claim[log_len] == '-')
+		appendBinaryStringInfo(&redis->scratch, claim + log_len + 1, (int) (space - claim - log_len - 1));
+	return redis->scratch.data;
+}
+
+/* Unless it is claimed already, claim this key. */
+static void
+begin_claim(PstRedis *redis, const char *key)
+{
+	if (is_listed(&redis->claimed, key) || is_listed(&redis->claiming, key))
+		return;
+	appendBinaryStringInfo(&redis->claiming, key, (int) strlen(key) + 1);
+	format_claim(redis, &redis->chunks[0].bytes, key, redis->owner.data);
+}
+
+static void
+begin_stream_claims(PstRedis *redis)
+{
+	const PstShipment *shipment = redis->shipment;
+	StringInfoData template;
+	StringInfoData key;
+
+	initStringInfo(&template);
+	initStringInfo(&key);
+	claim_template(&template, redis->address.key);
+	for (int i = 0; i < shipment->nevents; i++)
+	{
+		if (i > 0 && same_claim(&shipment->events[i - 1], &shipment->events[i]))
+			continue;
+		resetStringInfo(&key);
+		appendStringInfoChar(&key, '{');
+		pst_encode_address(&key, template.data, &shipment->events[i]);
+		appendStringInfoString(&key, STREAM_CLAIM);
+		begin_claim(redis, key.data);
+	}
+	pfree(template.data);
+	pfree(key.data);
+}
+
+static void
+begin_route_claim(PstRedis *redis)
+{
+	resetStringInfo(&redis->scratch);
+	appendStringInfo(&redis->scratch, "persistomata:claim:%s", redis->shipment->mark);
+	begin_claim(redis, redis->scratch.data);
 }
 
 bool
 pst_redis_begin_claims(PstRedis *redis)
 {
-	const PstShipment *shipment = redis->shipment;
 	StringInfo	out = &redis->chunks[0].bytes;
-	StringInfoData template;
-	StringInfoData name;
 
 	resetStringInfo(&redis->claiming);
 	redis->answers = 0;
 	redis->superseded = false;
-	if (redis->address.mode != PST_REDIS_STREAM)
-		return false;
 	if (redis->claimed_by != redis->conn.serial || redis->supersede)
 	{
 		resetStringInfo(&redis->claimed);
@@ -125,23 +168,11 @@ pst_redis_begin_claims(PstRedis *redis)
 	}
 	redis->claimed_by = redis->conn.serial;
 	claim_value(redis);
-	initStringInfo(&template);
-	initStringInfo(&name);
-	claim_template(&template, redis->address.key);
 	resetStringInfo(out);
-	for (int i = 0; i < shipment->nevents; i++)
-	{
-		if (i > 0 && same_claim(&shipment->events[i - 1], &shipment->events[i]))
-			continue;
-		resetStringInfo(&name);
-		pst_encode_address(&name, template.data, &shipment->events[i]);
-		if (is_listed(&redis->claimed, name.data) || is_listed(&redis->claiming, name.data))
-			continue;
-		appendBinaryStringInfo(&redis->claiming, name.data, name.len + 1);
-		format_claim(redis, out, name.data, redis->owner.data);
-	}
-	pfree(template.data);
-	pfree(name.data);
+	if (redis->address.mode == PST_REDIS_STREAM)
+		begin_stream_claims(redis);
+	else if (redis->shipment->mark && !redis->may_not_claim)
+		begin_route_claim(redis);
 	if (redis->claiming.len == 0)
 		return false;
 	redis->claim_at = 0;
@@ -159,64 +190,109 @@ claim_anew(PstRedis *redis)
 	redis->step = PST_REDIS_CONNECT;
 }
 
+/* The stream that a claim is for. */
+static char *
+stream_of(const char *key)
+{
+	return pnstrdup(key + 1, strlen(key) - 1 - strlen(STREAM_CLAIM));
+}
+
 /* Somebody else's: nothing is sent. */
 static void
-note_foreign(PstRedis *redis, const char *name, const redisReply *reply)
+note_foreign(PstRedis *redis, const char *key, const redisReply *reply)
 {
-	pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
-				  "stream \"%.60s\" is claimed by another route or database: see key \"{%.60s}:persistomata\"",
-				  name, name);
+	if (redis->address.mode == PST_REDIS_STREAM)
+	{
+		char	   *stream = stream_of(key);
+
+		pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
+					  "stream \"%.60s\" is claimed by another route or database: see key \"%.80s\"", stream, key);
+		pfree(stream);
+	}
+	else
+		pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0, "what stands at key \"%.100s\" is not ours", key);
 	if (reply->type == REDIS_REPLY_STRING)
 		pst_fault_quote(&redis->fault, reply->str, reply->len);
 }
 
+static void
+note_fenced(PstRedis *redis, const char *key)
+{
+	if (redis->address.mode == PST_REDIS_STREAM)
+	{
+		char	   *stream = stream_of(key);
+
+		pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
+					  "another copy of this cluster delivers to stream \"%.60s\", and began later", stream);
+		pfree(stream);
+	}
+	else
+		pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
+					  "another copy of this cluster delivers for this route, and began later");
+	redis->fault.fenced = true;
+}
+
 /* Ours, older than ours, newer, or somebody else's? */
 static void
-judge_claim(PstRedis *redis, const char *name, const redisReply *reply)
+judge_claim(PstRedis *redis, const char *key, const redisReply *reply)
 {
-	const char *log_id = redis->shipment->events[0].name;
-	size_t		log_len = strcspn(log_id, "-");
-	long long	theirs[2];
-	long long	ours[2];
+	const char *theirs;
+	int			order;
 
 	if (reply->type == REDIS_REPLY_STRING && strcmp(reply->str, redis->owner.data) == 0)
 		return;
-	if (reply->type != REDIS_REPLY_STRING ||
-		!read_nonce(reply->str, log_id, log_len, redis->shipment->route, theirs))
+	theirs = reply->type == REDIS_REPLY_STRING ? read_nonce(redis, reply->str) : NULL;
+	if (theirs == NULL)
 	{
-		note_foreign(redis, name, reply);
+		note_foreign(redis, key, reply);
 		return;
 	}
-	(void) read_nonce(redis->owner.data, log_id, log_len, redis->shipment->route, ours);
-	if (ours[0] > theirs[0] || (ours[0] == theirs[0] && ours[1] > theirs[1]))
-	{
+	order = pst_nonce_compare(redis->shipment->nonce ? redis->shipment->nonce : "", theirs);
+	if (order > 0)
 		redis->superseded = true;
-		return;
-	}
-	pst_fault_set(&redis->fault, PST_MISCONFIGURED, 0,
-				  "another copy of this cluster delivers to stream \"%.60s\", and began later", name);
-	redis->fault.fenced = true;
+	else
+		note_fenced(redis, key);
+}
+
+/*
+ * Is a claim that was refused no reason not to deliver?  A route to a stream needs
+ * its claim.  A replica takes messages for channels, but no keys.
+ */
+static bool
+goes_without(PstRedis *redis, const PstFault *fault)
+{
+	if (redis->address.mode == PST_REDIS_STREAM ||
+		(fault->verdict != PST_MISCONFIGURED && redis->address.mode != PST_REDIS_PUBSUB))
+		return false;
+	redis->may_not_claim |= fault->verdict == PST_MISCONFIGURED;
+	redis->unmarked = *fault;
+	redis->unmarked.verdict = PST_VERDICT_NONE;
+	redis->unmarked.unmarked = true;
+	strlcpy(redis->unmarked.what, "the key of the route's claim cannot be used", sizeof(redis->unmarked.what));
+	return true;
 }
 
 void
 pst_redis_take_claim(PstRedis *redis, const redisReply *reply)
 {
-	const char *name = redis->claiming.data + redis->claim_at;
+	const char *key = redis->claiming.data + redis->claim_at;
+	PstFault	fault;
 
 	if (reply->type == REDIS_REPLY_ERROR)
 	{
-		if (redis->fault.verdict == PST_VERDICT_NONE)
-			pst_redis_fault_of_error(&redis->fault, reply->str, reply->len);
+		pst_redis_fault_of_error(&fault, reply->str, reply->len);
+		if (redis->fault.verdict == PST_VERDICT_NONE && !goes_without(redis, &fault))
+			redis->fault = fault;
 	}
-	else if (redis->answers % 3 == 2 && redis->fault.verdict == PST_VERDICT_NONE)
-		judge_claim(redis, name, reply);
+	else if (redis->answers % 3 == 2 && redis->fault.verdict == PST_VERDICT_NONE && !redis->unmarked.unmarked)
+		judge_claim(redis, key, reply);
 	if (redis->answers++ % 3 != 2)
 		return;
-	redis->claim_at += (int) strlen(name) + 1;
+	redis->claim_at += (int) strlen(key) + 1;
 	if (redis->claim_at < redis->claiming.len)
 		return;
 	redis->step = redis->fault.verdict == PST_VERDICT_NONE ? PST_REDIS_NEXT : PST_REDIS_THROUGH;
-	if (redis->fault.verdict != PST_VERDICT_NONE)
+	if (redis->fault.verdict != PST_VERDICT_NONE || redis->unmarked.unmarked)
 		return;
 	if (redis->superseded)
 	{
@@ -241,20 +317,18 @@ pst_redis_format_guard(PstRedis *redis, StringInfo out)
 	int			n = 1;
 	const char **words;
 
-	if (redis->address.mode != PST_REDIS_STREAM || redis->claimed.len == 0)
+	if (redis->claimed.len == 0)
 		return false;
 	for (int at = 0; at < redis->claimed.len; at += (int) strlen(redis->claimed.data + at) + 1)
 		n++;
 	words = palloc(sizeof(char *) * n);
 	n = 1;
 	for (int at = 0; at < redis->claimed.len; at += (int) strlen(redis->claimed.data + at) + 1)
-		words[n++] = psprintf("{%s}:persistomata", redis->claimed.data + at);
+		words[n++] = redis->claimed.data + at;
 	words[0] = "WATCH";
 	pst_redis_format_command(out, n, words);
 	words[0] = "MGET";
 	pst_redis_format_command(out, n, words);
-	for (int i = 1; i < n; i++)
-		pfree((char *) words[i]);
 	pfree(words);
 	return true;
 }

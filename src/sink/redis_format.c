@@ -9,6 +9,8 @@
  *		type		init, state, value, errored, deleted
  *		key			the instance's key
  *		event		the event's own name; left out if it has none
+ *		traceparent, tracestate, header:NAME
+ *					what its headers have as texts; mostly nothing
  *		data		the whole event, as JSON or as a CloudEvents envelope
  *
  * so that a consumer can pick what concerns it without parsing the JSON.  The
@@ -24,6 +26,7 @@
 
 /* A bulk string that is known when compiling, as in BULK("4", "name"). */
 #define BULK(len, text) "$" len "\r\n" text "\r\n"
+#define HEADER_PREFIX "header:"
 #define append_literal(out, text) pst_append(out, text, sizeof(text) - 1)
 
 /* Digits of an unsigned number at the end of a buffer; returns where they begin. */
@@ -116,11 +119,46 @@ append_data(StringInfo out, StringInfo scratch, const PstRedisAddress *address,
 	append_bulk(out, scratch->data, scratch->len);
 }
 
+/* An event's headers as fields; returns how many. */
+static int
+append_headers(StringInfo out, const char *headers)
+{
+	StringInfoData name;
+	StringInfoData value;
+	const char *at = headers;
+	int			n = 0;
+
+	initStringInfo(&name);
+	initStringInfo(&value);
+	while ((at = pst_next_member(at, &name, &value)) != NULL)
+	{
+		bool		known = strcmp(name.data, "traceparent") == 0 || strcmp(name.data, "tracestate") == 0;
+
+		append_header(out, '$', (known ? 0 : sizeof(HEADER_PREFIX) - 1) + name.len);
+		if (!known)
+			append_literal(out, HEADER_PREFIX);
+		pst_append(out, name.data, name.len);
+		append_literal(out, "\r\n");
+		append_bulk(out, value.data, value.len);
+		n++;
+	}
+	pfree(name.data);
+	pfree(value.data);
+	return n;
+}
+
 static void
 format_xadd(StringInfo out, StringInfo scratch,
 			const PstRedisAddress *address, const PstEvent *event)
 {
 	int			nfields = event->event ? 6 : 5;
+	StringInfoData headers = {0};
+
+	if (event->headers)
+	{
+		initStringInfo(&headers);
+		nfields += append_headers(&headers, event->headers);
+	}
 
 	append_header(out, '*', 3 + (address->maxlen ? 3 : 0) + 2 * nfields);
 	append_literal(out, BULK("4", "XADD"));
@@ -143,6 +181,11 @@ format_xadd(StringInfo out, StringInfo scratch,
 	{
 		append_literal(out, BULK("5", "event"));
 		append_text(out, event->event);
+	}
+	if (event->headers)
+	{
+		pst_append(out, headers.data, headers.len);
+		pfree(headers.data);
 	}
 	append_literal(out, BULK("4", "data"));
 	append_data(out, scratch, address, event);

@@ -94,7 +94,7 @@ typedef struct PstRedis
 	int			wait_replicas;	/* so many are to have the events, or 0 */
 	int			wait_timeout;	/* ms */
 	StringInfoData owner;		/* what a claim of ours says */
-	StringInfoData claimed;		/* streams that are ours by this connection, each ended by NUL */
+	StringInfoData claimed;		/* keys of the claims that are ours by this connection, each ended by NUL */
 	StringInfoData claimants;	/* what each of their claims says, likewise */
 	StringInfoData claiming;	/* those that are asked for */
 	int			claim_at;		/* the one whose answer is next */
@@ -102,6 +102,8 @@ typedef struct PstRedis
 	bool		superseded;		/* an older worker's claim stands there, */
 	bool		supersede;		/* and is overwritten */
 	bool		moved;			/* a claim has changed: this connection is to be closed */
+	bool		may_not_claim;	/* a route: the user lacks the right */
+	PstFault	unmarked;		/* why this shipment goes without a claim, if it does */
 	PstRedisChunk chunks[2];
 	int			current;		/* the chunk that is in flight */
 	int			formatted;		/* events of the shipment formatted so far */
@@ -141,6 +143,9 @@ extern const char *pst_redis_entry_field(const redisReply *entry, const char *na
 extern void pst_redis_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last);
 extern PstSinkProgress pst_redis_ask_step(PstRedis *redis);
 extern const PstHolding *pst_redis_held(const PstSink *sink);
+
+/* in redis_compare.c: an entry of this event; what is not as we send it is noted in what is held */
+extern void pst_redis_compare(PstRedis *redis, int nth, const redisReply *fields);
 
 /* in redis_look.c */
 extern void pst_redis_look(PstSink *sink, const PstShipment *shipment);

@@ -63,6 +63,7 @@ typedef struct PstFault
 	int			retry_after;	/* ms: the sink asks for no other try before */
 	bool		unseen;			/* nothing was sent: first look what is there */
 	bool		fenced;			/* nothing was sent: a newer nonce of this log is there */
+	bool		unmarked;		/* no fault: it was sent, but a nonce could not be left there; what and peer_said tell why */
 	char		what[192];		/* in our words, without secrets */
 	char		peer_said[512]; /* in the sink's words */
 } PstFault;
@@ -124,13 +125,17 @@ typedef struct PstShipment
 	const char *name;			/* unique, the same at each try; for query_id and tokens */
 	bool		in_doubt;		/* an earlier try may have landed, whole or in part */
 	int			in_doubt_ms;	/* age of that doubt, ms */
+	int64		at_rest;		/* if in doubt, but no such try can be on its way any more: which doubt; else 0 */
 	int64		from_position;	/* the run of positions that it covers, */
 	int64		to_position;	/* both included */
 	const char *format;			/* "json" or "cloudevents" */
 	const PstOption *options;	/* the route's own, ended by a NULL name */
 	const PstEvent *events;
 	int			nevents;		/* > 0 */
+	uint64		serial;			/* of this reading of it, in this process; 0: of none */
 	const char *nonce;			/* "<timeline>-<number>-<random>" of who sends, newer ones greater; or NULL */
+	const char *mark;			/* what the nonce is kept under: of this log and route, hex digits and '-'; or NULL */
+	bool		open_end;		/* of a run that is asked for: there the route stands */
 	int			era;			/* of the sink, in which the worker has seen what it holds; 0: it need not */
 } PstShipment;
 
@@ -157,6 +162,16 @@ typedef struct PstSinkOps
 
 	PstSink    *(*open) (const PstSinkSettings *settings);
 	void		(*send) (PstSink *sink, const PstShipment *shipment);
+	/*
+	 * While a shipment is under way: the one that will follow, if nothing comes
+	 * between.  Time to encode it or, with begins_early, to send of it what may
+	 * land twice.  If it follows, the same serial is sent; if not, prepare() is
+	 * told NULL, perhaps when nothing is under way, and what its events point to
+	 * is not looked at any more.  The struct itself is the worker's: copy it.
+	 * NULL: there is nothing to prepare.
+	 */
+	void		(*prepare) (PstSink *sink, const PstShipment *next);
+	bool		begins_early;
 	PstSinkProgress (*poll) (PstSink *sink);
 	void		(*wants) (const PstSink *sink, PstWants *wants);
 	PstVerdict	(*verdict) (const PstSink *sink, int nth);
@@ -188,6 +203,20 @@ typedef struct PstSinkOps
 	void		(*look) (PstSink *sink, const PstShipment *shipment);
 	bool		(*lacks) (const PstSink *sink, int nth, int64 *top);
 	int			(*era) (const PstSink *sink);	/* >= 0 */
+
+	/*
+	 * Both or neither, to tell copies of a cluster apart: keeps a nonce under the
+	 * shipment's mark, out of the way of the events.  mark() is begun and driven
+	 * like ask(), but there are no events; if leave, it puts the shipment's nonce there, but never in
+	 * place of a newer one.  Then marked() gives the newest that is there, or NULL
+	 * if none is, valid until the sink is asked or sent something again; unless
+	 * fault() tells why not, as PST_REJECTED if it can keep none here.  What to
+	 * make of it is the worker's (fence.c), which asks now and then.  A sink that
+	 * holds nonces against each other with every shipment has neither: it sets
+	 * fenced, or unmarked, in its fault.
+	 */
+	void		(*mark) (PstSink *sink, const PstShipment *shipment, bool leave);
+	const char *(*marked) (const PstSink *sink);
 } PstSinkOps;
 
 /* The first member of every sink's own struct. */
@@ -217,6 +246,14 @@ pst_sink_send(PstSink *sink, const PstShipment *shipment)
 }
 
 static inline void
+pst_sink_prepare(PstSink *sink, const PstShipment *next)
+{
+	Assert(next == NULL || (sink->sending && next->nevents > 0 && next->serial > 0));
+	if (sink->ops->prepare)
+		sink->ops->prepare(sink, next);
+}
+
+static inline void
 pst_sink_ask(PstSink *sink, const PstShipment *shipment, bool first, bool last)
 {
 	Assert(!sink->sending);
@@ -232,6 +269,15 @@ pst_sink_look(PstSink *sink, const PstShipment *shipment)
 	Assert(shipment->nevents > 0);
 	sink->sending = true;
 	sink->ops->look(sink, shipment);
+}
+
+static inline void
+pst_sink_mark(PstSink *sink, const PstShipment *shipment, bool leave)
+{
+	Assert(!sink->sending);
+	Assert(shipment->mark && shipment->nonce);
+	sink->sending = true;
+	sink->ops->mark(sink, shipment, leave);
 }
 
 static inline PstSinkProgress
@@ -282,6 +328,11 @@ extern PGDLLEXPORT char *pst_option_copy(const PstSinkOps *ops, const PstOption 
 extern PGDLLEXPORT int pst_option_int(const PstSinkOps *ops, const PstOption *options, const char *name);
 extern PGDLLEXPORT bool pst_option_bool(const PstSinkOps *ops, const PstOption *options, const char *name);
 extern void pst_sink_init(void);	/* registers the kinds built in */
+
+/* in nonce.c: less than, equal to or greater than 0 as a is older than b, the same, or newer */
+extern PGDLLEXPORT int pst_nonce_compare(const char *a, const char *b);
+/* false if it is none */
+extern PGDLLEXPORT bool pst_nonce_read(const char *nonce, int *timeline, int64 *number);
 
 /* in option.c: checks one option, throws with a hint that names the valid ones */
 extern PGDLLEXPORT void pst_check_option(const PstSinkOps *ops, PstOptionPlace place,

@@ -19,6 +19,9 @@
 /* A rate is measured anew after standing still for so long. */
 #define RATE_GAP_S 10
 
+/* Who had nothing to do for so long has caught up. */
+#define REST_MS 1000
+
 static PstCounters *counters = NULL;
 
 Size
@@ -120,6 +123,19 @@ measure_rate(PstRouteStat *stat, int64 position, TimestampTz now)
 	stat->rate_at = now;
 }
 
+/* Before the state changes: a route that is sending, or cannot, does not rest. */
+static void
+measure_stretch(PstRouteStat *stat, int64 position, TimestampTz now)
+{
+	if (stat->busy_since == 0 ||
+		(stat->state == PST_ROUTE_IDLE && TimestampDifferenceExceeds(stat->told_at, now, REST_MS)))
+	{
+		stat->busy_since = now;
+		stat->busy_from = position;
+	}
+	stat->told_at = now;
+}
+
 static void
 enter_state(PstRouteStat *stat, PstRouteState state, TimestampTz now)
 {
@@ -142,6 +158,7 @@ pst_stat_progress(PstRouteStat *stat, PstRouteState state, int64 position,
 		return;
 	now = GetCurrentTimestamp();
 	LWLockAcquire(&counters->lock, LW_EXCLUSIVE);
+	measure_stretch(stat, position, now);
 	enter_state(stat, state, now);
 	measure_rate(stat, position, now);
 	stat->position = position;

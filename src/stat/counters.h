@@ -44,6 +44,9 @@ typedef struct PstRouteStat
 	uint32		latencies;
 
 	/* how fast it passes events, averaged over some seconds of work */
+	TimestampTz busy_since;		/* when it rested last, for a second or more; 0: never begun */
+	int64		busy_from;		/* and where */
+	TimestampTz told_at;		/* the last progress */
 	double		rate;			/* positions per second; 0: not known */
 	int64		rate_position;	/* where it stood */
 	TimestampTz rate_at;		/* then */

@@ -21,8 +21,8 @@ static void
 put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 {
 	static const char *const states[] = {"stopped", "idle", "sending", "retrying", "misconfigured", "fenced"};
-	Datum		values[15];
-	bool		nulls[15] = {false};
+	Datum		values[17];
+	bool		nulls[17] = {false};
 	double		p50 = pst_stat_percentile(stat, 0.5);
 	double		p99 = pst_stat_percentile(stat, 0.99);
 
@@ -47,6 +47,9 @@ put_row(ReturnSetInfo *rsinfo, const PstRouteStat *stat)
 	values[13] = Float8GetDatum(stat->rate);
 	nulls[13] = stat->rate <= 0;
 	values[14] = Int64GetDatum(stat->counts.coalesced);
+	values[15] = TimestampTzGetDatum(stat->busy_since);
+	values[16] = Int64GetDatum(stat->busy_from);
+	nulls[15] = nulls[16] = stat->busy_since == 0;
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

@@ -11,11 +11,13 @@
 #include "access/tableam.h"
 #include "catalog/pg_inherits.h"
 #include "event/append.h"
+#include "event/progress.h"
 #include "executor/tuptable.h"
 #include "fsm/fsm.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "tcop/tcopprot.h"
 #include "transition/bulk.h"
 #include "transition/timer.h"
@@ -26,8 +28,22 @@
 /* Log rows that are appended together. */
 #define ROWS_AT_ONCE 256
 
-/* Rows between two reports of how far it is. */
+/* Rows between two reports of how far it is, as numbers and as a text. */
+#define COUNTED_ROWS 256
 #define PROGRESS_ROWS 10000
+
+/* How far a scan is.  A table that was never analyzed is known by its blocks, too. */
+typedef struct Scanned
+{
+	Relation	rel;
+	PstEventType type;
+	TimestampTz began;
+	int64		rows;
+	BlockNumber block;			/* the one that is read */
+	int64		blocks;			/* read before it, */
+	int64		all_blocks;		/* of so many, */
+	int64		block_rows;		/* and the rows in them */
+} Scanned;
 
 typedef struct Bulk
 {
@@ -91,31 +107,52 @@ add_row(Bulk *bulk, HeapTuple tuple)
 
 /* How far a long baseline is, and when it will end, in pg_stat_activity. */
 static void
-tell_progress(Relation rel, int64 done, TimestampTz began)
+tell_progress(const Scanned *scanned, int64 total)
 {
-	double		seconds = (double) (GetCurrentTimestamp() - began) / USECS_PER_SEC;
-	double		total = Max(rel->rd_rel->reltuples, (double) done);
+	double		seconds = (double) (GetCurrentTimestamp() - scanned->began) / USECS_PER_SEC;
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "reading all of %s: " INT64_FORMAT " rows", RelationGetRelationName(rel), done);
-	if (rel->rd_rel->reltuples >= 0)
-		appendStringInfo(&text, " of about %.0f, %.0f s to go", total, seconds * (total - done) / done);
+	appendStringInfo(&text, "reading all of %s: " INT64_FORMAT " rows of about " INT64_FORMAT ", %.0f s to go",
+					 RelationGetRelationName(scanned->rel), scanned->rows, total,
+					 seconds * (total - scanned->rows) / scanned->rows);
 	pgstat_report_activity(STATE_RUNNING, text.data);
 	pfree(text.data);
 }
 
 static void
-log_all_rows(Relation rel, PstEventType type, const char *reason, bool log, int only_route)
+count_row(Scanned *scanned, TupleTableSlot *slot)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&slot->tts_tid);
+	int64		total = -1;
+
+	if (block != scanned->block)
+	{
+		scanned->blocks += scanned->block != InvalidBlockNumber;
+		scanned->block_rows = scanned->rows;
+		scanned->block = block;
+	}
+	if (++scanned->rows % COUNTED_ROWS != 0)
+		return;
+	if (scanned->blocks > 0)
+		total = Max((int64) ((double) scanned->block_rows / scanned->blocks * scanned->all_blocks), scanned->rows);
+	pst_progress(scanned->rows, total);
+	if (total > 0 && scanned->rows % PROGRESS_ROWS < COUNTED_ROWS && scanned->type == PST_INIT)
+		tell_progress(scanned, total);
+}
+
+static void
+log_all_rows(Relation rel, PstLongWork work, PstEventType type, const char *reason, bool log, int only_route)
 {
 	Bulk	   *bulk = palloc0(sizeof(Bulk));
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	MemoryContext old;
-	TimestampTz began = GetCurrentTimestamp();
-	int64		done = 0;
+	Scanned		scanned = {.rel = rel, .type = type, .began = GetCurrentTimestamp(), .block = InvalidBlockNumber,
+	.all_blocks = RelationGetNumberOfBlocks(rel)};
 
+	pst_progress_begin(work, RelationGetRelid(rel));
 	bulk->fsm = pst_fsm_lookup(rel, false);
 	bulk->type = type;
 	bulk->reason = reason;
@@ -131,11 +168,11 @@ log_all_rows(Relation rel, PstEventType type, const char *reason, bool log, int 
 		add_row(bulk, ExecFetchSlotHeapTuple(slot, false, &should_free));
 		if (bulk->n == ROWS_AT_ONCE || (bulk->n == 0 && bulk->fsm->has_timers))
 			flush(bulk);
-		if (++done % PROGRESS_ROWS == 0 && type == PST_INIT)
-			tell_progress(rel, done, began);
+		count_row(&scanned, slot);
 	}
 	flush(bulk);
-	if (done >= PROGRESS_ROWS && debug_query_string)
+	pst_progress_end();
+	if (scanned.rows >= PROGRESS_ROWS && debug_query_string)
 		pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(bulk->cxt);
@@ -148,13 +185,13 @@ log_all_rows(Relation rel, PstEventType type, const char *reason, bool log, int 
 void
 pst_log_all_rows(Relation rel, PstEventType type, const char *reason, bool log)
 {
-	log_all_rows(rel, type, reason, log, 0);
+	log_all_rows(rel, type == PST_DELETED ? PST_WORK_TRUNCATE : PST_WORK_BASELINE, type, reason, log, 0);
 }
 
 void
 pst_log_rows_for(Relation rel, int route)
 {
-	log_all_rows(rel, PST_INIT, "snapshot", true, route);
+	log_all_rows(rel, PST_WORK_SNAPSHOT, PST_INIT, "snapshot", true, route);
 }
 
 void

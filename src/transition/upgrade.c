@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
 #include "compat/compat.h"
+#include "event/progress.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "fsm/eligible.h"
@@ -300,10 +301,13 @@ each_instance(Upgrade *u, PstFsm *fsm, InstanceWork work)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "persistomata upgrade",
 											  ALLOCSET_DEFAULT_SIZES);
+	double		about = u->rel->rd_rel->reltuples;
+	int64		done = 0;
 	Portal		portal;
 	uint64		n;
 
 	SPI_connect();
+	pst_progress_begin(PST_WORK_UPGRADE, RelationGetRelid(u->rel));
 	portal = SPI_cursor_open_with_args(NULL, pst_instance_query(fsm, u->rel), 0, NULL, NULL, NULL, false, 0);
 	do
 	{
@@ -323,8 +327,11 @@ each_instance(Upgrade *u, PstFsm *fsm, InstanceWork work)
 			MemoryContextReset(cxt);
 		}
 		SPI_freetuptable(rows);
+		done += n;
+		pst_progress(done, about >= 0 ? Max((int64) about, done) : -1);
 	} while (n > 0);
 	SPI_cursor_close(portal);
+	pst_progress_end();
 	SPI_finish();
 	MemoryContextDelete(cxt);
 }

@@ -17,7 +17,8 @@ typedef struct PstDeed
 	const PstShipment *shipment;
 	const char *channel;		/* of "notify": a template; NULL: "call" */
 	Oid			function;		/* of "call" */
-	bool		takes_many;		/* its argument is jsonb[] */
+	bool		takes_many;		/* its argument is an array */
+	Oid			row_type;		/* that of persistomata.event, if it takes that; else it takes jsonb */
 	int			lock_timeout;	/* ms */
 	int			timeout;		/* ms, of one subtransaction; 0: none */
 } PstDeed;

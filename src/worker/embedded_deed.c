@@ -22,11 +22,13 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
+#include "route/eventrow.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "worker/embedded.h"
@@ -43,17 +45,22 @@ static const char *const users_settings[][2] = {
 
 /* ----- finding it ----- */
 
-static Oid
-find_function(const char *name, bool *takes_many)
+/* Of several functions of that name, one that takes many is called. */
+static void
+find_function(PstDeed *deed, const char *name)
 {
 	List	   *parts = pst_qualified_name(name);
-	Oid			many = JSONBARRAYOID;
-	Oid			one = JSONBOID;
-	Oid			function;
+	Oid			row = pst_event_row_type();
+	Oid			types[] = {JSONBARRAYOID, get_array_type(row), JSONBOID, row};
 
-	function = LookupFuncName(parts, 1, &many, true);
-	*takes_many = OidIsValid(function);
-	return OidIsValid(function) ? function : LookupFuncName(parts, 1, &one, true);
+	for (int i = 0; i < (int) lengthof(types); i++)
+	{
+		deed->takes_many = i < 2;
+		deed->row_type = i % 2 == 1 ? row : InvalidOid;
+		deed->function = LookupFuncName(parts, 1, &types[i], true);
+		if (OidIsValid(deed->function))
+			return;
+	}
 }
 
 static bool
@@ -78,7 +85,8 @@ check_function(const PstDeed *deed, const char *name)
 	if (!OidIsValid(deed->function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s(jsonb) or %s(jsonb[]) does not exist", name, name)));
+				 errmsg("function %s(jsonb) or %s(persistomata.event) does not exist", name, name),
+				 errhint("It may take an array of either, too.")));
 	if (pst_may_call(deed->function) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -87,6 +95,12 @@ check_function(const PstDeed *deed, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not a plain function, or returns a set", name)));
+	if (OidIsValid(deed->row_type) &&
+		(strcmp(deed->shipment->format, "json") != 0 || deed->shipment->events[0].body != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("function %s takes persistomata.event, but the route has a format", name),
+				 errhint("Let it take jsonb, or set the route's format to json.")));
 }
 
 void
@@ -114,7 +128,7 @@ pst_deed_find(PstDeed *deed, const PstShipment *shipment, Oid owner)
 	name = pst_from_utf8(name);
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
-	deed->function = find_function(name, &deed->takes_many);
+	find_function(deed, name);
 	check_function(deed, name);
 	SetUserIdAndSecContext(user, context);
 }
@@ -155,10 +169,13 @@ encode(const PstEvent *event, const char *format)
 	return pst_from_utf8(out.data);
 }
 
+/* As the function takes it; desc is that of persistomata.event. */
 static Datum
-event_as_jsonb(const PstEvent *event, const char *format)
+argument(const PstDeed *deed, TupleDesc desc, const PstEvent *event)
 {
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(encode(event, format)));
+	if (OidIsValid(deed->row_type))
+		return heap_copy_tuple_as_datum(pst_event_row(desc, event), desc);
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(encode(event, deed->shipment->format)));
 }
 
 /* ----- doing it ----- */
@@ -202,13 +219,15 @@ call(const PstDeed *deed, Datum arg)
 }
 
 static void
-call_with_many(const PstDeed *deed, int from, int count)
+call_with_many(const PstDeed *deed, TupleDesc desc, int from, int count)
 {
 	Datum	   *elements = palloc(sizeof(Datum) * count);
+	bool		typed = OidIsValid(deed->row_type);
 
 	for (int i = 0; i < count; i++)
-		elements[i] = event_as_jsonb(&deed->shipment->events[from + i], deed->shipment->format);
-	call(deed, PointerGetDatum(construct_array(elements, count, JSONBOID, -1, false, TYPALIGN_INT)));
+		elements[i] = argument(deed, desc, &deed->shipment->events[from + i]);
+	call(deed, PointerGetDatum(construct_array(elements, count, typed ? deed->row_type : JSONBOID, -1, false,
+											   typed ? TYPALIGN_DOUBLE : TYPALIGN_INT)));
 }
 
 /* What is too long for a notification is named instead. */
@@ -230,6 +249,7 @@ void
 pst_deed_do(const PstDeed *deed, int from, int count)
 {
 	int			settings = NewGUCNestLevel();
+	TupleDesc	desc = OidIsValid(deed->row_type) ? pst_event_row_desc() : NULL;
 	Oid			user;
 	int			context;
 
@@ -237,7 +257,7 @@ pst_deed_do(const PstDeed *deed, int from, int count)
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(deed->owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (OidIsValid(deed->function) && deed->takes_many)
-		call_with_many(deed, from, count);
+		call_with_many(deed, desc, from, count);
 	for (int i = from; !deed->takes_many && i < from + count; i++)
 	{
 		const PstEvent *event = &deed->shipment->events[i];
@@ -246,7 +266,7 @@ pst_deed_do(const PstDeed *deed, int from, int count)
 		if (deed->channel)
 			notify(deed, event);
 		else
-			call(deed, event_as_jsonb(event, deed->shipment->format));
+			call(deed, argument(deed, desc, event));
 	}
 	SetUserIdAndSecContext(user, context);
 	AtEOXact_GUC(false, settings);

@@ -69,6 +69,11 @@ static PstQuery refused_query = {
 	2, {INT8OID, TEXTOID}, NULL
 };
 
+static PstQuery held_query = {
+	"UPDATE persistomata.dead_letter_entry SET reason = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+	2, {INT8OID, TEXTOID}, NULL
+};
+
 /* Are there letters that are to be sent again?  In SPI. */
 bool
 pst_letters_wait(int route)
@@ -102,6 +107,15 @@ type_of(const char *name)
 	return (PstEventType) (name ? name[0] : 's');
 }
 
+/* <log id>-<timeline>-<event_id> */
+static int
+timeline_of(const char *name)
+{
+	const char *at = strchr(name, '-');
+
+	return at ? atoi(at + 1) : 0;
+}
+
 static void
 read_letter(uint64 row, PstEvent *event, const PstCut *newest)
 {
@@ -125,7 +139,7 @@ read_letter(uint64 row, PstEvent *event, const PstCut *newest)
 	event->actor = string(row, 19);
 	event->headers = string(row, 20);
 	event->node = string(row, 21);
-	event->timeline = newest->timeline;
+	event->timeline = timeline_of(event->name);
 	event->stream_ms = newest->stream_ms;
 	event->ordinal = LETTER_ORDINAL + number(row, 2);
 }
@@ -163,7 +177,7 @@ pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel)
 	MemoryContext old;
 
 	MemoryContextReset(batch->context);
-	if (outlet->settings == NULL)
+	if (outlet->settings == NULL || !pst_letters_due(outlet))
 		return false;
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -244,16 +258,40 @@ pst_letters_write(const PstSink *sink, const PstParcel *parcel)
 	}
 }
 
+/* In SPI: they wait, and say what for. */
+static void
+write_held(const PstSink *sink, const PstParcel *parcel)
+{
+	for (int i = 0; i < parcel->shipment.nevents; i++)
+	{
+		Datum		args[2] = {Int64GetDatum(parcel->letters[i]), (Datum) 0};
+
+		if (pst_sink_verdict(sink, i) != PST_MISCONFIGURED)
+			continue;
+		args[1] = CStringGetTextDatum(pst_reason(sink, i));
+		pst_query_write(&held_query, args, NULL);
+	}
+}
+
+/* Not now: the sink is down or busy, so the events wait, too. */
+static void
+wait_for_sink(PstOutlet *outlet, const PstSink *sink)
+{
+	const PstFault *fault = sink->ops->fault(sink);
+	int			backoff_ms = pst_backoff_ms(++outlet->failures);
+	int			asked_ms = fault ? fault->retry_after : 0;
+
+	outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, asked_ms));
+	pst_stat_fault(outlet->stat, PST_ROUTE_RETRYING, pst_reason(sink, -1), outlet->retry_at);
+}
+
 void
 pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstOutlet  *outlet = parcel->outlet;
 	PstSink    *sink = outlet->connection->sink;
 	int			remaining = 0;
-
-	pst_work_begin_sql("settling dead letters");
-	pst_letters_write(sink, parcel);
-	pst_work_end_sql();
+	int			held = 0;
 
 	for (int i = 0; i < parcel->shipment.nevents; i++)
 	{
@@ -261,21 +299,32 @@ pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel)
 
 		outlet->cursor.counts.sent += verdict == PST_DELIVERED;
 		remaining += verdict != PST_DELIVERED && verdict != PST_REJECTED;
+		held += verdict == PST_MISCONFIGURED;
 	}
+	pst_work_begin_sql("settling dead letters");
+	pst_letters_write(sink, parcel);
+	if (held > 0 && outlet->letters_failures == 0)
+		write_held(sink, parcel);
+	pst_work_end_sql();
+
 	outlet->letters = true;		/* there may be more: the next look tells */
-	outlet->retry_at = 0;
+	outlet->retry_at = outlet->letters_at = 0;
+	if (held == 0)
+		outlet->letters_failures = 0;
 	if (remaining == 0)
 		outlet->failures = 0;
-	if (remaining > 0)
-	{
-		const PstFault *fault = sink->ops->fault(sink);
-		int			backoff_ms = pst_backoff_ms(++outlet->failures);
-		int			asked_ms = fault ? fault->retry_after : 0;
-
-		outlet->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Max(backoff_ms, asked_ms));
-		pst_stat_fault(outlet->stat, PST_ROUTE_RETRYING, pst_reason(sink, -1), outlet->retry_at);
-	}
+	if (held > 0)
+		/* they are held as the route would be, and probe; what its events meet is for these to find out */
+		outlet->letters_at = pst_fault_route(outlet, PST_ROUTE_MISCONFIGURED, &outlet->letters_failures, sink);
+	else if (remaining > 0)
+		wait_for_sink(outlet, sink);
 	else
 		pst_stat_progress(outlet->stat, PST_ROUTE_IDLE, outlet->cursor.next_position - 1, &outlet->cursor.counts);
 	pst_parcel_drop(parcel);
+}
+
+bool
+pst_letters_due(const PstOutlet *outlet)
+{
+	return outlet->letters && (outlet->letters_at == 0 || outlet->letters_at <= GetCurrentTimestamp());
 }

@@ -1,7 +1,6 @@
 /*
  * loss.c
- *	  A sink that lost what it had acknowledged, or that another copy of this
- *	  cluster delivers to.
+ *	  A sink that lost what it had acknowledged.
  *
  * Where a route's option on_loss asks for it, nothing is sent over a new
  * connection before the sink was asked where what it holds ends.  If that is
@@ -10,12 +9,10 @@
  *
  * The last events are read as if they were to be sent, through an outlet of its
  * own, as a reconciliation does; no transaction is open while the sink thinks.
- * That a route is held stands in its row, so that it holds for later workers
- * too, until the route is enabled or altered.
+ * How a route is held is in fence.c.
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "catalog/pg_type_d.h"
 #include "event/query.h"
 #include "executor/spi.h"
@@ -62,41 +59,12 @@ static PstQuery refused_query = {
 	3, {INT4OID, INT8OID, TEXTOID}, NULL
 };
 
-static PstQuery nonce_query = {
-	"SELECT pg_catalog.setval('persistomata.worker_nonce', GREATEST(pg_catalog.nextval('persistomata.worker_nonce'),"
-	" (EXTRACT(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint))",
-	0, {0}, NULL
-};
-
-static PstQuery hold_query = {
-	"UPDATE persistomata.route SET held = $2, held_position = $3, held_reason = $4"
-	" WHERE id OPERATOR(pg_catalog.=) $1",
-	4, {INT4OID, TEXTOID, INT8OID, TEXTOID}, NULL
-};
-
 int
 pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel)
 {
 	if (parcel->outlet->route->on_loss == 'c' || worker->ops->look == NULL || parcel->letters)
 		return 0;
 	return parcel->outlet->era;
-}
-
-/*
- * Who began later?  A number of this process, greater than all before it on this
- * timeline of this cluster, and than those of a copy that began before, even if
- * the clock was put back.
- */
-void
-pst_nonce_draw(PstSinkWorker *worker)
-{
-	uint32		chance;
-
-	if (!pg_strong_random(&chance, sizeof(chance)))
-		chance = (uint32) MyProcPid;
-	pst_query_write(&nonce_query, NULL, NULL);
-	snprintf(worker->nonce, sizeof(worker->nonce), "%d-" INT64_FORMAT "-%08x",
-			 (int) GetWALInsertionTimeLine(), DatumGetInt64(pst_result(0, 1, NULL)), chance);
 }
 
 /* ---- looking ---- */
@@ -220,38 +188,6 @@ look_at(PstSinkWorker *worker, PstOutlet *outlet, PstOutlet *reading, int64 from
 
 /* ---- what is done about it ---- */
 
-/* The outlet's parcels go, and are read again if it comes to that. */
-static void
-drop_parcels(PstSinkWorker *worker, PstOutlet *outlet)
-{
-	for (int i = 0; i < 2; i++)
-		if (worker->parcels[i].outlet == outlet)
-			pst_parcel_drop(&worker->parcels[i]);
-	pst_outlet_rewind(outlet);
-}
-
-static void
-hold(PstSinkWorker *worker, PstOutlet *outlet, const char *kind, const char *reason)
-{
-	Datum		args[4];
-
-	drop_parcels(worker, outlet);
-	pst_acknowledge(worker);
-	pst_work_begin_sql("holding a route");
-	args[0] = Int32GetDatum(outlet->route->id);
-	args[1] = CStringGetTextDatum(kind);
-	args[2] = Int64GetDatum(outlet->cursor.next_position - 1);
-	args[3] = CStringGetTextDatum(reason);
-	pst_query_write(&hold_query, args, NULL);
-	pst_work_end_sql();
-	outlet->route->held = kind[0];
-	pst_stat_fault(outlet->stat, kind[0] == 'f' ? PST_ROUTE_FENCED : PST_ROUTE_MISCONFIGURED, reason, 0);
-	ereport(WARNING,
-			(errmsg("route \"%s\" to server \"%s\" is held", outlet->route->name, outlet->route->server),
-			 errdetail_internal("%s", reason),
-			 errhint("persistomata.enable_route() lets it go on.")));
-}
-
 static void
 resend(PstSinkWorker *worker, PstOutlet *outlet, const Loss *loss)
 {
@@ -259,7 +195,7 @@ resend(PstSinkWorker *worker, PstOutlet *outlet, const Loss *loss)
 	int64		from;
 	char	   *told;
 
-	drop_parcels(worker, outlet);
+	pst_outlet_drop_parcels(worker, outlet);
 	pst_acknowledge(worker);
 	outlet->resent_to = last;
 	pst_work_begin_sql("going back");
@@ -282,14 +218,14 @@ decide(PstSinkWorker *worker, PstOutlet *outlet, const Loss *loss)
 	if (loss->broken_off)
 	{
 		pst_connection_close(outlet->connection);
-		drop_parcels(worker, outlet);
+		pst_outlet_drop_parcels(worker, outlet);
 	}
 	else if (loss->failed)
 		outlet->connection->retry_at = pst_fault_route(outlet, PST_ROUTE_RETRYING, &outlet->connection->failures, sink);
 	else if (!loss->lost || loss->last <= outlet->route->accepted_position)
 		outlet->era = sink->ops->era(sink);
 	else if (outlet->route->on_loss == 'h')
-		hold(worker, outlet, "lost",
+		pst_outlet_hold(worker, outlet, "lost",
 			 psprintf("the sink lost what it had acknowledged: it holds events up to position " INT64_FORMAT
 					  ", and was sent those up to " INT64_FORMAT, loss->top, loss->last));
 	else
@@ -309,7 +245,7 @@ pst_loss_look(PstSinkWorker *worker, PstParcel *parcel)
 
 	if (sink->ops->fault(sink)->fenced)
 	{
-		hold(worker, outlet, "fenced", pst_reason(sink, -1));
+		pst_outlet_hold(worker, outlet, "fenced", pst_reason(sink, -1));
 		return true;
 	}
 	if (!sink->ops->fault(sink)->unseen)

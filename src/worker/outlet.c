@@ -157,6 +157,7 @@ tell_held(PstSinkWorker *worker, PstOutlet *outlet, const PstRoute *route)
 	outlet->route->accepted_position = route->accepted_position;
 	outlet->route->held = route->held;
 	outlet->era = -1;
+	outlet->marked_at = 0;
 	if (route->held)
 		pst_stat_fault(outlet->stat, route->held == 'f' ? PST_ROUTE_FENCED : PST_ROUTE_MISCONFIGURED, route->held_reason, 0);
 }
@@ -201,6 +202,8 @@ refresh(PstSinkWorker *worker, const PstRoute *route)
 		outlet->read_cut = 0;
 	}
 	outlet->letters = pst_letters_wait(route->id);
+	outlet->letters_at = 0;
+	outlet->letters_failures = 0;
 	outlet->connection = NULL;
 	if (OidIsValid(worker->server_oid) && OidIsValid(route->owner))
 		outlet->connection = pst_connection_for(worker, route->owner);
@@ -328,7 +331,7 @@ pst_outlet_promised(const PstOutlet *outlet)
 static bool
 has_work(const PstSinkWorker *worker, const PstOutlet *outlet)
 {
-	return outlet->letters || pst_outlet_promised(outlet) ||
+	return pst_letters_due(outlet) || pst_outlet_promised(outlet) ||
 		outlet->read_cut != (int64) pg_atomic_read_u64(&worker->scheduler->newest_cut);
 }
 
@@ -356,6 +359,8 @@ pst_outlet_due_at(const PstSinkWorker *worker, PstOutlet *outlet)
 		return 0;
 	if (outlet->settings && !outlet->full && !pst_outlet_promised(outlet) && has_work(worker, outlet))
 		at = Max(at, patience(outlet));
+	if (outlet->letters && !has_work(worker, outlet))
+		at = Max(at, outlet->letters_at);
 	return at;
 }
 

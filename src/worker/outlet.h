@@ -14,6 +14,7 @@
 #include "event/batch.h"
 #include "route/code.h"
 #include "route/route.h"
+#include "sink/holding.h"
 #include "sink/sink.h"
 #include "stat/counters.h"
 #include "worker/worker.h"
@@ -41,7 +42,9 @@ typedef struct PstOutlet
 	TimestampTz doubted_since;
 	int64		read_cut;		/* the newest cut when there was nothing left to read */
 	int64		acked_position; /* next_position as it stands in the table */
-	bool		letters;		/* dead letters are to be sent again */
+	bool		letters;		/* dead letters are to be sent again, */
+	TimestampTz letters_at;		/* not before this; 0: at once */
+	int			letters_failures;	/* in a row: the sink would refuse anything */
 	bool		keep;			/* while reloading */
 
 	/* of a shipment, as route or server say */
@@ -54,6 +57,12 @@ typedef struct PstOutlet
 	int			era;			/* of the sink, in which it was seen to lack nothing; -1: none yet */
 	int64		resent_to;		/* going back, up to here the sink may hold events yet; 0: no */
 	bool		code_works;		/* the route's code has passed an event, under these settings */
+
+	/* see fence.c */
+	char		mark[48];		/* of log and route */
+	TimestampTz marked_at;		/* the sink was asked who delivers; 0: it is to be asked */
+	bool		unmarked;		/* it can keep no nonce, */
+	bool		told_unmarked;	/* which was said */
 
 	/* misconfigured: it alone waits */
 	int			failures;
@@ -75,6 +84,7 @@ typedef struct PstParcel
 	char	  **reasons;		/* and which; not yet among the dead letters */
 	int			nrefused;
 	int			coalesced;		/* events left out; not yet counted */
+	bool		offered;		/* to the sink, as what follows the shipment under way */
 } PstParcel;
 
 typedef struct PstAudit PstAudit;
@@ -88,11 +98,12 @@ typedef struct PstSinkWorker
 	Oid			server_oid;		/* InvalidOid: there is none of this name */
 	const PstSinkOps *ops;		/* NULL: not a sink */
 	char		log_id[33];
-	char		nonce[64];		/* of this process; see loss.c */
+	char		nonce[64];		/* of this process; see fence.c */
 	List	   *outlets;
 	List	   *connections;
 	int			turn;			/* whose it is to send, among the outlets */
 	PstParcel	parcels[2];		/* the one at hand, and the next */
+	uint64		readings;		/* of shipments, so far */
 	uint32		routes_seen;
 	bool		swollen;		/* memory of big parcels is kept for the next */
 	TimestampTz unacked_since;	/* 0: all that is settled is acknowledged */
@@ -132,6 +143,7 @@ extern bool pst_parcel_prepare(PstParcel *parcel);
 
 /* in letters.c */
 extern bool pst_letters_wait(int route);
+extern bool pst_letters_due(const PstOutlet *outlet);
 extern bool pst_letters_read(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel);
 extern void pst_letters_sort_out(PstParcel *parcel, const PstCodeRun *run);
 extern void pst_letters_write(const PstSink *sink, const PstParcel *parcel);
@@ -141,8 +153,31 @@ extern void pst_letters_settle(PstSinkWorker *worker, PstParcel *parcel);
 extern bool pst_audit_step(PstSinkWorker *worker);
 extern void pst_audit_drop(PstSinkWorker *worker);
 
-/* in loss.c */
+/* in fence.c */
 extern void pst_nonce_draw(PstSinkWorker *worker);	/* in SPI */
+/* Is the sink to be asked before the outlet's next shipment? */
+extern bool pst_fence_due(const PstSinkWorker *worker, const PstOutlet *outlet);
+/* May the parcel be sent, for all that other copies of the cluster do?  The connection is open; if not, all is done. */
+extern bool pst_fence_pass(PstSinkWorker *worker, PstParcel *parcel);
+/* Nothing waits to be sent: is it time to ask who delivers?  True if that was done. */
+extern bool pst_fence_step(PstSinkWorker *worker);
+/* It was sent: did the sink leave a nonce? */
+extern void pst_fence_note(PstParcel *parcel);
+extern void pst_outlet_drop_parcels(PstSinkWorker *worker, PstOutlet *outlet);
+/* Its worker stops the route ("lost" or "fenced") until somebody enables it. */
+extern void pst_outlet_hold(PstSinkWorker *worker, PstOutlet *outlet, const char *kind, const char *reason);
+
+/*
+ * In diverged.c, in SPI: names of events that only an earlier primary had, taken
+ * from what a sink holds beside what was asked for; what is left of strays is ours.
+ */
+extern List *pst_diverged_take(const PstHolding *holding, List **strays);
+extern void pst_diverged_write(int64 run, int64 from_position, Datum names);	/* of a range that is written */
+extern void pst_diverged_tell(const PstOutlet *outlet, int64 run, int64 diverged);
+/* not in SPI: a parcel was sent; if the route crosses a promotion with it, have the sink looked at */
+extern void pst_diverged_suspect(PstSinkWorker *worker, const PstParcel *parcel);
+
+/* in loss.c */
 extern int	pst_loss_era(const PstSinkWorker *worker, const PstParcel *parcel);
 /* Was the parcel not sent because what the sink holds had to be seen first?  Then it is looked at. */
 extern bool pst_loss_look(PstSinkWorker *worker, PstParcel *parcel);

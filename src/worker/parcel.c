@@ -180,6 +180,7 @@ name_shipment(PstSinkWorker *worker, PstParcel *parcel)
 	snprintf(parcel->name, sizeof(parcel->name), "%s-%d-%d-" INT64_FORMAT "-" INT64_FORMAT,
 			 worker->log_id, outlet->route->id, outlet->cursor.generation,
 			 parcel->batch.from_position, parcel->batch.to_position);
+	shipment->serial = ++worker->readings;
 	shipment->route = outlet->route->utf8_name;
 	shipment->name = parcel->name;
 	shipment->from_position = parcel->batch.from_position;
@@ -316,6 +317,9 @@ pst_parcel_drop(PstParcel *parcel)
 		outlet->doubted = parcel->shipment.to_position;
 		outlet->doubted_since = parcel->in_doubt_since;
 	}
+	if (outlet && parcel->offered && outlet->connection && outlet->connection->sink)
+		pst_sink_prepare(outlet->connection->sink, NULL);
+	parcel->offered = false;
 	parcel->in_doubt_since = 0;
 	parcel->outlet = NULL;
 	parcel->settings = NULL;

@@ -41,6 +41,8 @@ struct PstAudit
 	bool		begun;			/* the sink was asked for a first range */
 	bool		read_all;
 	int			refilled;
+	int64		covered;		/* up to here ranges were read */
+	int64		diverged;
 };
 
 #define ACKS(slot) "(SELECT from_position FROM persistomata.ack_" #slot \
@@ -79,9 +81,10 @@ static PstQuery begin_query = {
 /* What the sink refused is not missing, nor what was given up then. */
 static PstQuery range_query = {
 	"INSERT INTO persistomata.reconciliation_range (run, from_position, to_position, expected, found, unknown,"
-	" missing, doubled, missing_names, doubled_names)"
+	" missing, doubled, altered, missing_names, doubled_names, altered_names, altered_fields)"
 	" SELECT $1, $2, $3, $4 OPERATOR(pg_catalog.-) (pg_catalog.cardinality($7) OPERATOR(pg_catalog.-) pg_catalog.cardinality(m.names)),"
-	" $5, $6, pg_catalog.cardinality(m.names), pg_catalog.cardinality($8), m.names[1:1000], ($8)[1:1000]"
+	" $5, $6, pg_catalog.cardinality(m.names), pg_catalog.cardinality($8), pg_catalog.cardinality($10),"
+	" m.names[1:1000], ($8)[1:1000], ($10)[1:1000], $11"
 	" FROM (SELECT ARRAY(SELECT n.name FROM pg_catalog.unnest($7) WITH ORDINALITY n(name, nth)"
 	" WHERE NOT EXISTS (SELECT 1 FROM persistomata.dead_letter_entry d WHERE d.route OPERATOR(pg_catalog.=) $9"
 	" AND d.position OPERATOR(pg_catalog.>=) $2 AND d.position OPERATOR(pg_catalog.<=) $3"
@@ -89,7 +92,7 @@ static PstQuery range_query = {
 	" AND NOT EXISTS (SELECT 1 FROM persistomata.discarded_letter d WHERE d.route OPERATOR(pg_catalog.=) $9"
 	" AND d.position OPERATOR(pg_catalog.>=) $2 AND d.position OPERATOR(pg_catalog.<=) $3"
 	" AND d.name OPERATOR(pg_catalog.=) n.name) ORDER BY n.nth) AS names) m",
-	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT4OID}, NULL
+	11, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, TEXTARRAYOID, INT4OID, TEXTARRAYOID, TEXTARRAYOID}, NULL
 };
 
 /* Missing in its place and there elsewhere: it was sent again, as a dead letter is. */
@@ -203,6 +206,7 @@ finish(PstSinkWorker *worker, const char *error)
 	pst_work_begin_sql("ending a reconciliation");
 	write_end(worker, error);
 	pst_work_end_sql();
+	pst_diverged_tell(worker->audit->outlet, worker->audit->run, worker->audit->diverged);
 	pst_audit_drop(worker);
 }
 
@@ -229,6 +233,7 @@ choose_range(PstAudit *audit, const Datum *asked, const bool *null)
 	if (!null[1])
 		audit->to_position = Min(audit->to_position, DatumGetInt64(asked[1]));
 
+	audit->covered = from - 1;
 	audit->reading.cursor.next_position = from;
 	pst_reader_seek(audit->reading.reader, from);
 	pst_query_write(&prune_query, args, NULL);
@@ -308,13 +313,28 @@ read_range(PstSinkWorker *worker, PstAudit *audit)
 		audit->read_all = true;
 		return;
 	}
-	while (n < parcel->shipment.nevents && parcel->batch.events[n].position <= audit->to_position)
+	while (n < parcel->shipment.nevents && parcel->batch.events[n].position <= audit->to_position &&
+		   parcel->batch.events[n].position >> 32 == parcel->batch.events[0].position >> 32)
 		n++;
+	/* no range goes on behind the gap that a promotion left: the gap is its end */
+	if (n < parcel->shipment.nevents && parcel->batch.events[n].position <= audit->to_position)
+	{
+		parcel->shipment.to_position = parcel->batch.events[n].position - 1;
+		pst_reader_seek(audit->reading.reader, parcel->batch.events[n].position);
+		audit->reading.read_cut = 0;
+	}
 	parcel->shipment.nevents = n;
 	parcel->shipment.to_position = Min(parcel->shipment.to_position, audit->to_position);
 	audit->reading.cursor.next_position = parcel->shipment.to_position + 1;
 	if (n == 0)
+	{
 		pst_parcel_drop(parcel);
+		return;
+	}
+	/* where nothing was for this route, there may be what is not ours */
+	parcel->shipment.from_position = audit->covered + 1;
+	audit->covered = parcel->shipment.to_position;
+	parcel->shipment.open_end = audit->to_position >= audit->outlet->cursor.next_position - 1;
 }
 
 static void
@@ -326,6 +346,12 @@ advance(PstAudit *audit)
 	audit->parcels[0].shipment.name = audit->parcels[0].name;
 	audit->parcels[1] = done;
 	audit->parcels[1].outlet = NULL;
+}
+
+static Datum
+text_array(Datum *texts, int n)
+{
+	return PointerGetDatum(construct_array(texts, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* Of the events that are held so often, and some more. */
@@ -341,7 +367,30 @@ names_of(const PstShipment *shipment, const PstHolding *holding, int least, int 
 			names[n++] = CStringGetTextDatum(shipment->events[i].name);
 	foreach(cell, more)
 		names[n++] = CStringGetTextDatum(lfirst(cell));
-	return PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	return text_array(names, n);
+}
+
+static Datum
+altered_names(const PstShipment *shipment, const PstHolding *holding)
+{
+	int			n = 0;
+	Datum	   *names = palloc(sizeof(Datum) * shipment->nevents);
+
+	for (int i = 0; i < shipment->nevents; i++)
+		if (holding->altered[i])
+			names[n++] = CStringGetTextDatum(shipment->events[i].name);
+	return text_array(names, n);
+}
+
+static Datum
+altered_fields(const PstHolding *holding)
+{
+	Datum	   *fields = palloc(sizeof(Datum) * (holding->nfields + 1));
+	const char *field = holding->fields.data;
+
+	for (int i = 0; i < holding->nfields; i++, field += strlen(field) + 1)
+		fields[i] = CStringGetTextDatum(field);
+	return text_array(fields, holding->nfields);
 }
 
 /* Names that are held where they do not belong, but for those that are missing elsewhere.  In SPI. */
@@ -377,7 +426,8 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	int64		found = holding->nstrays;
 	int64		unknown = 0;
 	List	   *strays;
-	Datum		args[9];
+	List	   *diverged;
+	Datum		args[11];
 
 	for (int i = 0; i < shipment->nevents; i++)
 	{
@@ -386,6 +436,7 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	}
 	pst_work_begin_sql("writing what a sink holds");
 	strays = take_strays(audit, holding);
+	diverged = pst_diverged_take(holding, &strays);
 	found -= holding->nstrays - list_length(strays);
 	args[0] = Int64GetDatum(audit->run);
 	args[1] = Int64GetDatum(shipment->from_position);
@@ -396,8 +447,13 @@ write_range(PstAudit *audit, const PstParcel *parcel, const PstHolding *holding)
 	args[6] = names_of(shipment, holding, 0, left_out ? -1 : 0, NIL);
 	args[7] = names_of(shipment, holding, 2, INT_MAX, strays);
 	args[8] = Int32GetDatum(audit->outlet->route->id);
+	args[9] = altered_names(shipment, holding);
+	args[10] = altered_fields(holding);
 	pst_query_write(&range_query, args, NULL);
+	if (diverged != NIL)
+		pst_diverged_write(audit->run, shipment->from_position, names_of(shipment, holding, 1, 0, diverged));
 	pst_work_end_sql();
+	audit->diverged += list_length(diverged);
 	audit->refilled += holding->refilled;
 }
 
@@ -415,6 +471,7 @@ ask_range(PstSinkWorker *worker, PstAudit *audit)
 		pst_connection_open(worker, connection);
 		pst_work_end();
 	}
+	parcel->shipment.nonce = worker->nonce;
 	pst_worker_doing("comparing, waiting for the sink", false);
 	pst_sink_ask(connection->sink, &parcel->shipment, !audit->begun, audit->parcels[1].outlet == NULL);
 	audit->begun = true;

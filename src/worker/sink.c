@@ -185,14 +185,23 @@ read_parcel(PstSinkWorker *worker, PstParcel *parcel)
 
 /* ---- send ---- */
 
-/* While the sink digests one shipment, the next is read: once. */
+/* While the sink digests one shipment, the next is read and prepared. */
 static void
-read_ahead(PstSinkWorker *worker)
+read_ahead(PstSinkWorker *worker, PstSink *sink)
 {
+	PstParcel  *next = &worker->parcels[1];
+
 	/* what is in doubt or promised is done with first */
-	if (worker->parcels[1].outlet == NULL &&
-		(worker->parcels[0].in_doubt_since == 0 || worker->parcels[0].long_ago))
-		(void) read_parcel(worker, &worker->parcels[1]);
+	if (next->outlet != NULL ||
+		(worker->parcels[0].in_doubt_since != 0 && !worker->parcels[0].long_ago) ||
+		!read_parcel(worker, next))
+		return;
+	if (next->outlet->connection->sink == sink && next->shipment.nevents > 0 && next->shipment.serial > 0 &&
+		!pst_fence_due(worker, next->outlet))
+	{
+		next->offered = true;
+		pst_sink_prepare(sink, &next->shipment);
+	}
 }
 
 /*
@@ -229,55 +238,75 @@ break_off(PstSinkWorker *worker, PstParcel *parcel)
 	}
 }
 
+/* Is part of what the sink has to say not yet on its way? */
+static bool
+wants_to_write(const PstWants *wants)
+{
+	for (int i = 0; i < wants->nfds; i++)
+		if (wants->on[i].writeable)
+			return true;
+	return false;
+}
+
 bool
 pst_await_sink(PstSinkWorker *worker, PstSink *sink, bool read_on)
 {
 	TimestampTz changed_since = 0;
+	bool		early = read_on && sink->ops->begins_early;
 
 	while (pst_sink_poll(sink) == PST_SINK_BUSY)
 	{
 		PstWants	wants;
 
-		if (read_on)
+		pst_sink_wants(sink, &wants);
+		if (read_on && !wants_to_write(&wants))
 		{
 			read_on = false;
-			read_ahead(worker);
+			read_ahead(worker, sink);
 			continue;
 		}
-		pst_sink_wants(sink, &wants);
 		(void) pst_net_wait(&wants, changed_since == 0 ? -1 : BREAK_OFF_MS,
 							pst_wait_event(PST_WAIT_SINK));
 		pst_worker_reload();
 		if (to_be_broken_off(worker, &changed_since))
 			return false;
+		/* what came meanwhile may be on its way at once */
+		read_on |= early && changed_since == 0 && worker->parcels[1].outlet == NULL;
 	}
 	return true;
 }
 
-/* False if it was broken off. */
+/* False if it was broken off, or may not be sent. */
 static bool
 send_parcel(PstSinkWorker *worker, PstParcel *parcel)
 {
 	PstConnection *connection = parcel->outlet->connection;
 
-	pst_parcel_intend(worker, parcel);
 	if (connection->sink == NULL)
 	{
 		pst_work_begin("opening a sink");
 		pst_connection_open(worker, connection);
 		pst_work_end();
 	}
+	if (!pst_fence_pass(worker, parcel))
+		return false;
+	pst_parcel_intend(worker, parcel);
 	parcel->shipment.in_doubt = parcel->in_doubt_since != 0;
+	parcel->shipment.at_rest = parcel->long_ago ? parcel->in_doubt_since : 0;
 	parcel->shipment.in_doubt_ms = parcel->in_doubt_since == 0 ? 0 :
 		(int) Min(TimestampDifferenceMilliseconds(parcel->in_doubt_since, GetCurrentTimestamp()), INT_MAX / 2);
 	pst_stat_progress(parcel->outlet->stat, PST_ROUTE_SENDING,
 					  parcel->outlet->cursor.next_position - 1, &parcel->outlet->cursor.counts);
-	parcel->shipment.nonce = worker->nonce;
 	parcel->shipment.era = pst_loss_era(worker, parcel);
 	pst_worker_doing("sending, waiting for the sink", false);
+	parcel->offered = false;
 	pst_sink_send(connection->sink, &parcel->shipment);
 	if (pst_await_sink(worker, connection->sink, true))
+	{
+		pst_fence_note(parcel);
+		pst_diverged_suspect(worker, parcel);
 		return true;
+	}
 	break_off(worker, parcel);
 	return false;
 }
@@ -345,7 +374,7 @@ next_attempt_ms(const PstSinkWorker *worker, bool *retry)
 		if (at > now)
 		{
 			wait = pst_sooner(wait, pst_ms_until(at) + 1);
-			*retry |= Max(outlet->retry_at, outlet->connection->retry_at) > now;
+			*retry |= Max(Max(outlet->retry_at, outlet->letters_at), outlet->connection->retry_at) > now;
 		}
 	}
 	/* nor when one is mended */
@@ -383,7 +412,7 @@ cycle(PstSinkWorker *worker)
 		if (send_parcel(worker, parcel) && !pst_loss_look(worker, parcel))
 			pst_settle(worker, parcel);
 	}
-	else if (parcel->outlet != NULL || !pst_audit_step(worker))
+	else if (parcel->outlet != NULL || !(pst_fence_step(worker) || pst_audit_step(worker)))
 	{
 		/* nobody waits for a byte of ours: now or soon */
 		int			wait = pst_acknowledge_in_ms(worker);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures the write path: a transition with its log row, against the least that
 # SQL can do and against what people write by hand.  Each pair runs in turn,
-# $rounds times; printed is the median of the ratios, with least and greatest.
+# $rounds times; printed is a table of Markdown: the median of the ratios, with least
+# and greatest; bold is what falls short.
 #
 #   test/bench/transition.sh [OPTION...] [ROW...]
 #
@@ -17,6 +18,8 @@
 # the relay off: what it costs is not measured here.
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+. "$top/test/bench/figures.sh"
+. "$top/test/bench/pgq.sh"
 
 rounds=5 seconds=5 rows=100000
 chosen=()
@@ -71,22 +74,6 @@ tps() {
 		END { if (n > 0) print tps, ticks / hz * 1e6 / n }' <<<"$out"
 }
 
-# median FILE: median (least – greatest) of a column of numbers.
-median() {
-	sort -g "$1" | awk '{ v[NR] = $1 }
-		END { if (NR == 0) exit 1
-			m = NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2
-			printf "%.2f (%.2f – %.2f)", m, v[1], v[NR] }'
-}
-
-# ratio A B: nothing measured is no figure.
-ratio() {
-	awk -v a="$1" -v b="$2" 'BEGIN { if (!(a > 0 && b > 0)) exit 1; print a / b }' || die "a run failed"
-}
-
-# report WHAT REACH FILE ABSOLUTE
-report() { printf '%-58s %-24s wanted %-8s %s\n' "$1" "$(median "$3")" "$2" "$4"; }
-
 # What was written is cleared away, so that each run meets the same tables.
 tidy() {
 	sql -c "TRUNCATE outbox, usual_outbox, hand_outbox, $(seq -s, -f 'persistomata.log_%g' 0 7)" \
@@ -124,63 +111,44 @@ scripts() {
 	END
 }
 
-# ---- pgq ----------------------------------------------------------------------
-
-# PgQ comes as a package; without installing, its files are put beside ours.
-have_pgq() {
-	local share lib deb
-	share=$("$PG_CONFIG" --sharedir) lib=$("$PG_CONFIG" --pkglibdir)
-	[ ! -f "$share/extension/pgq.control" ] || return 0
-	if [ -z "${PST_NO_INSTALL:-}" ]; then
-		install_packages "postgresql-$(pg_major)-pgq3"
-		return
-	fi
-	deb=$(mktemp -d "${TMPDIR:-/tmp}/pst-pgq.XXXXXX")
-	(cd "$deb" && apt-get -qq download "postgresql-$(pg_major)-pgq3" && dpkg -x ./*.deb . &&
-		cp -R usr/share/postgresql/*/extension/. "$share/extension/" &&
-		cp -R usr/lib/postgresql/*/lib/. "$lib/") >/dev/null 2>&1
-	rm -rf "$deb"
-	[ -f "$share/extension/pgq.control" ]
-}
-
 # ---- rows ---------------------------------------------------------------------
 
 run_fire() {
 	local commit round ours floor hand usual ours_cpu floor_cpu hand_cpu usual_cpu
 	for commit in off on; do
 		export PGOPTIONS="-c synchronous_commit=$commit"
-		rm -f "$work"/r.*
+		rm -f "$work"/figures.*
 		for ((round = 0; round < rounds; round++)); do
 			tidy
 			read -r floor floor_cpu < <(tps floor)
 			read -r ours ours_cpu < <(tps fire)
 			read -r hand hand_cpu < <(tps hand)
 			read -r usual usual_cpu < <(tps usual)
-			ratio "$floor_cpu" "$ours_cpu" >>"$work/r.floor_cpu"
-			ratio "$hand_cpu" "$ours_cpu" >>"$work/r.hand_cpu"
-			ratio "$ours" "$floor" >>"$work/r.floor"
-			ratio "$ours" "$hand" >>"$work/r.hand"
-			ratio "$ours" "$usual" >>"$work/r.usual"
+			ratio "$floor_cpu" "$ours_cpu" >>"$work/figures.floor_cpu"
+			ratio "$hand_cpu" "$ours_cpu" >>"$work/figures.hand_cpu"
+			ratio "$ours" "$floor" >>"$work/figures.floor"
+			ratio "$ours" "$hand" >>"$work/figures.hand"
+			ratio "$ours" "$usual" >>"$work/figures.usual"
 		done
 		unset PGOPTIONS
-		report "fire / floor, synchronous_commit $commit" "≥ 0.9" "$work/r.floor" "last: $ours, $floor tps"
-		report "fire / PL/pgSQL, synchronous_commit $commit" "≥ 1.2" "$work/r.hand" "last: $ours, $hand tps"
-		report "fire / usual outbox, synchronous_commit $commit" "-" "$work/r.usual" "last: $ours, $usual tps"
-		report "... CPU of the floor's backends / fire's" "-" "$work/r.floor_cpu" "last: $ours_cpu, $floor_cpu µs"
-		report "... CPU of PL/pgSQL's backends / fire's" "-" "$work/r.hand_cpu" "last: $ours_cpu, $hand_cpu µs"
+		judge "fire / floor, synchronous_commit $commit" floor ≥ 0.9 '' "last: $ours, $floor tps"
+		judge "fire / PL/pgSQL, synchronous_commit $commit" hand ≥ 1.2 '' "last: $ours, $hand tps"
+		show "fire / usual outbox, synchronous_commit $commit" usual '' "last: $ours, $usual tps"
+		show "... CPU of the floor's backends / fire's" floor_cpu '' "last: $ours_cpu, $floor_cpu µs"
+		show "... CPU of PL/pgSQL's backends / fire's" hand_cpu '' "last: $ours_cpu, $hand_cpu µs"
 	done
 }
 
 run_calls() {
 	local round ours hand
-	rm -f "$work"/r.*
+	rm -f "$work"/figures.*
 	for ((round = 0; round < rounds; round++)); do
 		tidy
 		hand=$(elapsed "SELECT count(hand_fire(i, 'coin', '{\"n\": 1}')) FROM generate_series(1, $rows) i")
 		ours=$(elapsed "SELECT count(persistomata.fire('ours', i, 'coin', '{\"n\": 1}')) FROM generate_series(1::bigint, $rows) i")
-		ratio "$hand" "$ours" >>"$work/r.hand"
+		ratio "$hand" "$ours" >>"$work/figures.hand"
 	done
-	report "$rows fire calls / PL/pgSQL calls in one statement" "≥ 2.5" "$work/r.hand" "last: $ours, $hand ms"
+	judge "$rows fire calls / PL/pgSQL calls in one statement" hand ≥ 2.5 '' "last: $ours, $hand ms"
 }
 
 # The floor's set-based form, to a state and by an event, of the first $rows.
@@ -190,7 +158,7 @@ floor_set() {
 
 run_update() {
 	local round ours floor state event
-	rm -f "$work"/r.*
+	rm -f "$work"/figures.*
 	sql -c "UPDATE ours SET state = 'opened' WHERE state = 'closed'"
 	for ((round = 0; round < rounds; round++)); do
 		tidy
@@ -198,25 +166,21 @@ run_update() {
 		event=$([ "$state" = closed ] && echo walk || echo coin)
 		floor=$(elapsed "$(floor_set "state = '$state'" "$event")")
 		ours=$(elapsed "UPDATE ours SET state = '$state' WHERE id <= $rows")
-		ratio "$floor" "$ours" >>"$work/r.floor"
+		ratio "$floor" "$ours" >>"$work/figures.floor"
 	done
-	report "UPDATE SET state of $rows rows / floor" "≥ 0.7" "$work/r.floor" "last: $ours, $floor ms"
+	judge "UPDATE SET state of $rows rows / floor" floor ≥ 0.7 '' "last: $ours, $floor ms"
 }
 
 run_many() {
 	local round ours floor
-	rm -f "$work"/r.*
-	if [ "$(sql -c "SELECT count(*) FROM pg_proc WHERE proname = 'fire_many'")" = 0 ]; then
-		echo "no fire_many: its row is left out"
-		return
-	fi
+	rm -f "$work"/figures.*
 	for ((round = 0; round < rounds; round++)); do
 		tidy
 		floor=$(elapsed "$(floor_set "state = 'opened', coins = coins + 1" coin)")
 		ours=$(elapsed "SELECT count(*) FROM persistomata.fire_many('ours', ARRAY(SELECT i::text FROM generate_series(1, $rows) i), 'coin', '{\"n\": 1}')")
-		ratio "$floor" "$ours" >>"$work/r.floor"
+		ratio "$floor" "$ours" >>"$work/figures.floor"
 	done
-	report "fire_many of $rows keys / floor" "≥ 0.7" "$work/r.floor" "last: $ours, $floor ms"
+	judge "fire_many of $rows keys / floor" floor ≥ 0.7 '' "last: $ours, $floor ms"
 }
 
 # wal_bytes SCRIPT: bytes of WAL a transaction, one client.
@@ -232,40 +196,40 @@ wal_bytes() {
 
 run_wal() {
 	local round ours floor usual
-	rm -f "$work"/r.*
+	rm -f "$work"/figures.*
 	sql -c 'ALTER SYSTEM SET full_page_writes = off' -c 'SELECT pg_reload_conf()' >/dev/null
 	for ((round = 0; round < rounds; round++)); do
 		tidy
 		floor=$(wal_bytes floor) ours=$(wal_bytes fire) usual=$(wal_bytes usual)
-		ratio "$ours" "$floor" >>"$work/r.floor"
-		ratio "$ours" "$usual" >>"$work/r.usual"
+		ratio "$ours" "$floor" >>"$work/figures.floor"
+		ratio "$ours" "$usual" >>"$work/figures.usual"
 	done
 	sql -c 'ALTER SYSTEM RESET full_page_writes' -c 'SELECT pg_reload_conf()' >/dev/null
-	report "WAL of a fire / floor, as many columns and indexes" "≤ 1.1" "$work/r.floor" "last: $ours, $floor bytes"
-	report "WAL of a fire / usual outbox" "≤ 1.9" "$work/r.usual" "last: $ours, $usual bytes"
+	judge "WAL of a fire / floor, as many columns and indexes" floor ≤ 1.1 '' "last: $ours, $floor bytes"
+	judge "WAL of a fire / usual outbox" usual ≤ 1.9 '' "last: $ours, $usual bytes"
 }
 
 run_log() {
 	local round ours pgq
-	have_pgq || { echo "no pgq to compare with: the row log is left out"; return; }
+	have_pgq || die "no pgq to compare with"
 	sql -c 'CREATE EXTENSION IF NOT EXISTS pgq' -c "SELECT pgq.create_queue('bench')" >/dev/null
-	rm -f "$work"/r.*
+	rm -f "$work"/figures.*
 	for ((round = 0; round < rounds; round++)); do
 		tidy
 		pgq=$(elapsed "SELECT count(pgq.insert_event('bench', 'coin', '{\"key\": \"' || i || '\", \"event\": \"coin\", \"from\": \"opened\", \"to\": \"opened\", \"args\": {\"n\": 1}, \"row\": {\"id\": 1, \"state\": \"opened\", \"coins\": 1, \"owner\": \"owner 1\"}}')) FROM generate_series(1, $rows) i")
 		ours=$(elapsed "SELECT count(log_append(1, 1, i::text, 'coin', 'opened', 'opened', '{\"n\": 1}', '{\"id\": 1, \"state\": \"opened\", \"coins\": 1, \"owner\": \"owner 1\"}')) FROM generate_series(1, $rows) i")
-		ratio "$pgq" "$ours" >>"$work/r.set"
+		ratio "$pgq" "$ours" >>"$work/figures.set"
 	done
-	report "$rows appends to the log / pgq.insert_event" "≥ 1.5" "$work/r.set" "last: $ours, $pgq ms"
+	judge "$rows appends to the log / pgq.insert_event" set ≥ 1.5 '' "last: $ours, $pgq ms"
 	export PGOPTIONS="-c synchronous_commit=off"
 	for ((round = 0; round < rounds; round++)); do
 		tidy
 		read -r pgq _ < <(tps pgq)
 		read -r ours _ < <(tps log)
-		ratio "$ours" "$pgq" >>"$work/r.tps"
+		ratio "$ours" "$pgq" >>"$work/figures.tps"
 	done
 	unset PGOPTIONS
-	report "one append a transaction / pgq.insert_event" "≥ 1.5" "$work/r.tps" "last: $ours, $pgq tps"
+	judge "one append a transaction / pgq.insert_event" tps ≥ 1.5 '' "last: $ours, $pgq tps"
 }
 
 # ---- the run ------------------------------------------------------------------
@@ -282,6 +246,7 @@ as_postgres "$pg_bin/createdb" -h "$work/pg" -U postgres bench
 sql -f "$top/test/bench/transition.sql" >/dev/null || die "the tables could not be made"
 scripts
 printf '%s, %s rounds, %s s, %s rows\n' "$("$PG_CONFIG" --version)" "$rounds" "$seconds" "$rows"
+table
 ! wanted fire || run_fire
 ! wanted calls || run_calls
 ! wanted update || run_update

@@ -7,6 +7,8 @@ use lib "$FindBin::RealBin/../lib";
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Encode ();
+use PstTest::Redis;
 use PstTest::Server;
 use SinkProbe;
 use Test::More;
@@ -53,6 +55,18 @@ is_deeply([ @entry[ 0 .. 8 ] ],
 	[ '1700000000000-1', 'name', '0123456789ab-1-1', 'position', '1', 'type', 'state', 'key', '1' ],
 	'an entry has the id and the fields of its event');
 is(SinkProbe::decode_object($entry[10])->{occurred_at}, '2023-11-14T22:13:20.123456Z', 'and the whole event as JSON');
+
+# Headers.
+@rows = probe(\%server, { stream => 'told' }, SinkProbe::some(1, 2,
+	headers => '{"traceparent": "00-ab-cd-01", "n": [1, {"x": "}"}], "tenant": "a\\"\\u00e4\\nb", "tracestate": "", "data": "mine"}'));
+is(SinkProbe::count('delivered', @rows), 2, 'events with headers are delivered') or diag explain $rows[0];
+my @told = @{ PstTest::Redis->connect($redis->port)->command('XRANGE', 'told', '-', '+') };
+my %told = @{ $told[1][1] };
+delete $told{data};
+is_deeply(\%told, { name => '0123456789ab-1-2', position => 2, type => 'state', key => 2,
+		traceparent => '00-ab-cd-01', 'header:tenant' => Encode::encode_utf8("a\"\x{e4}\nb"), tracestate => '', 'header:data' => 'mine' },
+	'as fields, where they are texts');
+is($told[1][1][-2], 'data', 'before the data');
 
 # Repeats.
 @rows = probe(\%server, {}, 'sink_probe.some(1, 2500)', in_doubt => 'true');

@@ -9,6 +9,7 @@ use lib "$FindBin::RealBin/../lib";
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PstTest::ClickHouse;
+use HTTP::Tiny;
 use IO::Socket::INET;
 use POSIX ();
 use PstTest::Server;
@@ -119,13 +120,24 @@ sub made_as_told
 
 sub compressed
 {
-	my ($packed) = @_;
+	my ($how) = @_;
 
 	$client->query('DROP TABLE IF EXISTS packed');
-	my @rows = probe({ %$server, compression => 'gzip' }, { table => 'packed', latest => '' },
+	my @rows = probe({ %$server, compression => $how }, { table => 'packed', latest => '' },
 		SinkProbe::some(1, 3000, payload => '"' . 'x' x 500 . '"'));
-	is(SinkProbe::count('delivered', @rows), 3000, "$kind: compressed blocks are delivered") or diag explain $rows[0];
+	is(SinkProbe::count('delivered', @rows), 3000, "$kind: blocks packed by $how are delivered") or diag explain $rows[0];
 	is($client->value('SELECT count(), uniqExact(name), min(length(payload)) FROM packed'), "3000\t3000\t502", "$kind: whole");
+	like(HTTP::Tiny->new->get("$server->{url}/encodings")->{content}, qr/^$how$/m, 'as such') if $kind eq 'chdb';
+	return;
+}
+
+# An old server does not know it, and would take the bytes for events.
+sub too_new
+{
+	$client->query('DROP TABLE IF EXISTS packed');
+	my @rows = probe({ %$server, compression => 'zstd' }, { table => 'packed', latest => '' }, SinkProbe::some(1, 3));
+	is($rows[0]{verdict}, 'misconfigured', "$kind: zstd is not for it");
+	is($rows[0]{fault}, "the server is ClickHouse 18.16, and compression 'zstd' wants 22.2 or newer", 'as is said');
 	return;
 }
 
@@ -222,7 +234,8 @@ for my $each ('clickhouse', 'chdb')
 	computed();
 	made_as_told();
 	partitioned();
-	compressed();
+	compressed('gzip');
+	$kind eq 'chdb' ? compressed('zstd') : too_new();
 	if ($kind eq 'chdb')
 	{
 		my @rows = send_to("position UInt64, name LowCardinality(String), from_state LowCardinality(Nullable(String)), occurred_at DateTime64(3, 'Europe/Berlin'), payload JSON, args JSON, xid Float64, timeline Decimal(10, 2), machine LowCardinality(String)",

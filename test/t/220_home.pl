@@ -89,7 +89,7 @@ is($standby->safe_psql('postgres', 'SELECT string_agg(timeline::text, \' \' ORDE
 my $run = $standby->safe_psql('postgres', q{SELECT persistomata.reconcile('r')});
 ok(wait_for_value($standby, 'postgres', "SELECT state FROM persistomata.reconciliation WHERE run = $run", 'done', 60), 'stream and log are compared');
 is($standby->safe_psql('postgres', "SELECT missing FROM persistomata.reconciliation WHERE run = $run"), 0, 'nothing of the log is missing');
-is($standby->safe_psql('postgres', "SELECT string_agg(name, ' ') FROM persistomata.reconciliation_detail d, unnest(d.doubled_names) name WHERE run = $run"),
+is($standby->safe_psql('postgres', "SELECT string_agg(name, ' ') FROM persistomata.reconciliation_detail d, unnest(d.diverged_names) name WHERE run = $run"),
 	$lost{name}, 'and the event that only the old primary knew is named');
 $standby->stop;
 done_testing();

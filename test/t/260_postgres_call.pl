@@ -142,7 +142,7 @@ value_is(state_of('picky'), 'misconfigured', 'where every call fails, the route 
 like(error_of('picky'), qr/division by zero/, 'and says why');
 is(sql('SELECT count(*) FROM persistomata.dead_letter'), 0, 'and no event is given up');
 app(q{DROP FUNCTION app.picky(jsonb)});
-ok(wait_for(sub { error_of('picky') =~ /app\.picky\(jsonb\) or app\.picky\(jsonb\[\]\) does not exist/ }, 'the message'), 'so it does without the function');
+ok(wait_for(sub { error_of('picky') =~ /app\.picky\(jsonb\) or app\.picky\(persistomata\.event\) does not exist/ }, 'the message'), 'so it does without the function');
 app(q{CREATE FUNCTION app.picky(events jsonb[]) RETURNS int LANGUAGE plpgsql AS $$
 	BEGIN
 		IF EXISTS (SELECT FROM unnest(events) e WHERE e->>'key' = '10425') THEN
@@ -156,8 +156,45 @@ is(sql(q{SELECT event->>'key' FROM persistomata.dead_letter}), '10425', 'the one
 cmp_ok(sql(q{SELECT max(who::int) FROM app.seen WHERE key > '10400'}), '>', 5, 'the others stay together');
 app('SELECT persistomata.discard_dead_letter(id) FROM persistomata.dead_letter');
 
+# ---- an event as a row ----
+
+sql(q{CREATE TABLE app.got (LIKE persistomata.event, n int, at serial); ALTER TABLE app.got OWNER TO app});
 app(q{
 	SELECT persistomata.drop_route('picky');
+	CREATE FUNCTION app.typed(e persistomata.event) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO app.got SELECT (e).*, 1;
+		IF e.key = '11003' THEN RAISE EXCEPTION 'not %', e.payload->>'note'; END IF;
+	END
+	$$;
+	SELECT persistomata.create_route('typed', 'here', machine => 'purchase', options => '{"function": "app.typed"}');
+	SET persistomata.headers = '{"a": [1]}';
+	INSERT INTO app.purchase SELECT g, NULL, 'ä' || g FROM generate_series(11001, 11005) g;
+	SELECT * FROM persistomata.try_fire('app.purchase', 11001, 'nothing', '{"x": 1}');
+	SELECT * FROM persistomata.fire('app.purchase', 11002, 'pay', '{"x": 2}')});
+ok(wait_for_drain($node, $db, 'typed'), 'a function may take an event as a row');
+my $all = q{SELECT count(*) FROM persistomata.event WHERE key BETWEEN '11001' AND '11005' AND machine = 'purchase'};
+is(sql(q{SELECT count(*) FROM persistomata.event e JOIN app.got g USING (event_id) WHERE to_jsonb(e) = to_jsonb(g) - 'n' - 'at'}), sql($all) - 2,
+	'which is the one of the log');
+is(sql(q{SELECT count(*), max(reason) FROM persistomata.dead_letter}), '2|the call failed: P0001: not ä11003', 'those that fail are found');
+app(q{
+	CREATE FUNCTION app.typed(e persistomata.event[]) RETURNS void LANGUAGE sql AS
+		$$INSERT INTO app.got SELECT (u).*, cardinality(e) FROM unnest(e) u$$;
+	TRUNCATE app.got;
+	SELECT persistomata.retry_dead_letter(id) FROM persistomata.dead_letter});
+value_is(q{SELECT string_agg(type || key || n, ' ' ORDER BY at) FROM app.got}, 'init110032 state110032', 'or many at once, and dead letters');
+is(sql(q{SELECT count(*) FROM persistomata.event e JOIN app.got g USING (event_id) WHERE to_jsonb(e) = to_jsonb(g) - 'n' - 'at'}), 2, 'as they were');
+app(q{SELECT persistomata.alter_route('typed', format => 'cloudevents'); INSERT INTO app.purchase VALUES (11006)});
+value_is(state_of('typed'), 'misconfigured', 'a format has no place then');
+like(error_of('typed'), qr/function app\.typed takes persistomata\.event, but the route has a format/, 'it is told');
+app(q{
+	CREATE FUNCTION app.typed(e jsonb) RETURNS void LANGUAGE sql AS $$INSERT INTO app.seen (name, key, who) VALUES (e->>'specversion', e->'data'->>'key', 'typed')$$;
+	DROP FUNCTION app.typed(persistomata.event[])});
+app(q{SELECT persistomata.enable_route('typed')});
+value_is(q{SELECT string_agg(name || key, ' ') FROM app.seen WHERE who = 'typed'}, '1.011006 1.011006', 'one that takes jsonb gets it');
+app(q{SELECT persistomata.drop_route('typed')});
+
+app(q{
 	CREATE FUNCTION app.sleepy(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		WHILE event->>'key' = '10501' LOOP END LOOP;

@@ -70,6 +70,30 @@ for my $state ('stopped', 'idle')
 }
 sql(q{SELECT persistomata.drop_route('quiet')});
 
+# ---- a filter that is a function ----
+sql(q{CREATE SCHEMA sieve;
+	CREATE FUNCTION sieve.wanted(e persistomata.event) RETURNS bool LANGUAGE plpgsql AS $$
+	BEGIN
+		IF e.key = 'bad' THEN RAISE EXCEPTION 'no %', e.key; END IF;
+		RETURN nullif(e.payload->>'n' = '2', false) AND current_user = (SELECT rolname FROM pg_roles WHERE oid = 10);
+	END $$;
+	CREATE FUNCTION sieve.wrong(e persistomata.event) RETURNS int LANGUAGE sql AS 'SELECT 1'});
+my ($rc_, $out_, $err_) = $node->psql('postgres', q{SELECT persistomata.create_route('by_function', 'queue', filter => 'sieve.wrong')});
+like($err_, qr/function sieve\.wrong\(persistomata\.event\) must return boolean/, 'a function that is no filter');
+sql(q{SET search_path = sieve, public; SELECT persistomata.create_route('by_function', 'queue', types => '{init}', filter => 'wanted',
+	options => '{"stream": "by_function"}')});
+sql(q{INSERT INTO lamp VALUES ('f1', NULL, '1'), ('bad', NULL, '2'), ('f2', NULL, '2')});
+ok(drained('by_function'), 'a function may filter');
+is(keys_in('by_function'), 'f2', 'what it wants is sent');
+is(sql(q{SELECT event->>'key', reason FROM persistomata.dead_letter}), "bad|the route's own code: P0001: no bad", 'what it fails for is a dead letter');
+sql(q{SELECT persistomata.discard_dead_letter(id) FROM persistomata.dead_letter;
+	ALTER FUNCTION sieve.wanted(persistomata.event) RENAME TO gone;
+	INSERT INTO lamp VALUES ('f3', NULL, '2')});
+ok(wait_for_value($node, 'postgres', q{SELECT state FROM persistomata.stat_route WHERE route = 'by_function'}, 'misconfigured'), 'without it the route waits');
+sql(q{ALTER FUNCTION sieve.gone(persistomata.event) RENAME TO wanted; SELECT persistomata.enable_route('by_function')});
+ok(wait_for(sub { keys_in('by_function') eq 'f2,f3' }, 'the event'), 'with it, it goes on');
+sql(q{SELECT persistomata.drop_route('by_function'); DELETE FROM lamp WHERE id ~ '^f|bad'; DROP SCHEMA sieve CASCADE});
+
 # ---- a filter that can never pass: nothing is lost, and it can be mended ----
 sql(q{CREATE FUNCTION note(text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN CREATE TABLE noted (t text); RETURN true; END'});
 route('writes', q{filter => 'note(key)'});

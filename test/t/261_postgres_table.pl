@@ -3,10 +3,12 @@
 
 use strict;
 use warnings;
+use File::Copy;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use PstTest;
+use PstTest::Tls;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -22,7 +24,7 @@ $there->safe_psql($db, q{
 # the role needs its password, the test none
 my $hba = slurp_file($there->data_dir . '/pg_hba.conf');
 open(my $file, '>', $there->data_dir . '/pg_hba.conf') or die $!;
-print $file "local sinkdb writer scram-sha-256\n$hba";
+print $file "local sinkdb writer scram-sha-256\nhost sinkdb writer 127.0.0.1/32 scram-sha-256\n$hba";
 close $file;
 $there->reload;
 
@@ -119,6 +121,47 @@ there(q{CREATE SCHEMA other; CREATE TABLE other.box (LIKE inbox INCLUDING ALL); 
 	GRANT INSERT, SELECT ON other.box TO writer});
 ok(wait_for_drain($node, $db, 'r'), 'until somebody makes it');
 is(there('SELECT key FROM other.box'), 'w3', 'in its schema');
+
+# ---- who is elsewhere shows a certificate ----
+
+my $tls = PstTest::Tls::make(PostgreSQL::Test::Utils::tempdir_short() . '/tls', subject_alt_name => 'DNS:db.test');
+copy("$tls/$_", $there->data_dir . "/$_") or die $! for qw(cert.pem key.pem);
+chmod 0600, $there->data_dir . '/key.pem';
+sub there_is
+{
+	my ($ssl) = @_;
+	$there->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\nssl = $ssl\nssl_cert_file = 'cert.pem'\nssl_key_file = 'key.pem'");
+	$there->restart;
+}
+sub error_is
+{
+	my ($error, $what) = @_;
+	return ok(wait_for(sub { last_error() =~ $error }, "the error $error"), $what) || diag(last_error());
+}
+there_is('off');
+my $events = 0;
+sub one_more { $events++; sql("INSERT INTO lamp VALUES ('tls$events')") }
+sql(q{ALTER SERVER there OPTIONS (SET host 'db.test', ADD hostaddr '127.0.0.1')});
+one_more();
+error_is(qr/does not support SSL/, 'without TLS nothing is sent');
+is(sql($state), 'misconfigured', 'and somebody has to mend that');
+there_is('on');
+error_is(qr/certificate verify failed/, 'nor to one that nobody vouches for');
+is(sql($state), 'misconfigured', 'which is for somebody to mend, too');
+is(there(q{SELECT count(*) FROM other.box WHERE key LIKE 'tls%'}), 0, 'nothing was');
+sql(qq{ALTER SERVER there OPTIONS (ADD sslrootcert '$tls/ca.pem')});
+ok(wait_for_drain($node, $db, 'r', 60), 'with its authority named it is known');
+is(there(q{SELECT string_agg(DISTINCT s.ssl::text, ' ') FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'writer'}), 'true', 'over TLS');
+sql(q{ALTER SERVER there OPTIONS (SET host 'other.test')});
+one_more();
+error_is(qr/does not match host name/, 'under another name it is not');
+sql(q{ALTER SERVER there OPTIONS (ADD sslmode 'require', DROP sslrootcert)});
+ok(wait_for_drain($node, $db, 'r', 60), 'unless sslmode asks for less');
+sql(q{ALTER SERVER there OPTIONS (DROP sslmode, SET host 'localhost')});
+there_is('off');
+one_more();
+ok(wait_for_drain($node, $db, 'r', 60), 'this machine need not show one');
+is(there(q{SELECT count(*) FROM other.box WHERE key LIKE 'tls%'}), $events, 'all that was held up is there');
 
 # ---- a server that says nothing ----
 

@@ -105,7 +105,7 @@ my $watch = IPC::Run::start(
 	BEGIN
 		FOR i IN 1 .. 20000 LOOP
 			PERFORM pg_stat_clear_snapshot();
-			SELECT query INTO seen FROM pg_stat_activity WHERE query LIKE 'reading all of big: % rows of about 100000, % s to go';
+			SELECT query INTO seen FROM pg_stat_activity WHERE query LIKE 'reading all of big: % rows of about %, % s to go';
 			EXIT WHEN seen IS NOT NULL;
 			PERFORM pg_sleep(0.001);
 		END LOOP;
@@ -115,9 +115,88 @@ wait_for_value($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE 
 $node->safe_psql('postgres', "SELECT persistomata.attach('big', 'coffee', types => '{init}')");
 $watch->finish;
 my $told = $node->safe_psql('postgres', 'SELECT query FROM told');
-like($told, qr/^reading all of big: \d+0000 rows of about 100000, \d+ s to go$/, 'attach says how far it is');
+like($told, qr/^reading all of big: \d+ rows of about (?:9[5-9]|10[0-5])\d{3}, \d+ s to go$/, 'attach says how far it is');
 ok(wait_for_drain($node, 'postgres', 'r', 120), 'the baseline is delivered');
 cmp_ok(stat_of('events_per_second'), '>', 100, 'and how fast is known');
+
+# What stat_progress shows of something while it is done: at least two looks, which differ.
+sub watched
+{
+	my ($what, $table, $sql) = @_;
+	my $rows = $node->safe_psql('postgres', "SELECT count(*) FROM $table");
+	$node->safe_psql('postgres', 'DROP TABLE IF EXISTS told; CREATE TABLE told (LIKE persistomata.stat_progress, seen_at timestamptz)');
+	my $eye = IPC::Run::start(
+		[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', qq{
+		DO \$\$
+		DECLARE
+			looks int := 0;
+		BEGIN
+			FOR i IN 1 .. 20000 LOOP
+				PERFORM pg_stat_clear_snapshot();
+				INSERT INTO told SELECT p.*, clock_timestamp() FROM persistomata.stat_progress p WHERE what = '$what' AND object = '$table' AND done > 0 AND total > 0
+					AND NOT EXISTS (SELECT FROM told t WHERE t.done = p.done);
+				looks := (SELECT count(*) FROM told);
+				EXIT WHEN looks >= 2;
+				PERFORM pg_sleep(0.001);
+			END LOOP;
+		END \$\$} ]);
+	wait_for_value($node, 'postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%INTO told%' AND pid <> pg_backend_pid()}, 1);
+	$node->safe_psql('postgres', $sql);
+	$eye->finish;
+	return $node->safe_psql('postgres', qq{SELECT count(*) >= 2, bool_and(done < total * 1.1), bool_and(total BETWEEN 0.9 * $rows AND 1.2 * $rows),
+		bool_and(estimated_end >= seen_at - interval '1 second'), bool_and(seen_at >= started_at), bool_and(pid > 0) FROM told});
+}
+$node->safe_psql('postgres', q{
+	CREATE TABLE large (id int PRIMARY KEY, state text);
+	ALTER TABLE large SET (autovacuum_enabled = off);
+	INSERT INTO large SELECT g, 'ready' FROM generate_series(1, 100000) g});
+is(watched('baseline', 'large', q{SELECT persistomata.attach('large', 'coffee', types => '{deleted}')}), 't|t|t|t|t|t',
+	'so it does as numbers, though nothing of the table is known');
+is(watched('snapshot', 'large', q{
+	CREATE SERVER nowhere FOREIGN DATA WRAPPER persistomata_redis OPTIONS (port '1');
+	SELECT persistomata.create_route('whole', 'nowhere', start => 'snapshot', types => '{init}')}), 't|t|t|t|t|t', 'so does a snapshot');
+$node->safe_psql('postgres', q{SELECT persistomata.drop_route('whole')});
+is(watched('truncate', 'large', q{SET persistomata.allow_truncate = on; TRUNCATE large}), 't|t|t|t|t|t', 'and a TRUNCATE');
+$node->safe_psql('postgres', q{
+	SELECT persistomata.create_machine('lamp', $$flowchart LR
+	  off -->|on| lit
+	$$);
+	CREATE TABLE lamps (id int PRIMARY KEY, state text);
+	INSERT INTO lamps SELECT g, 'off' FROM generate_series(1, 20000) g;
+	ANALYZE lamps;
+	SELECT persistomata.attach('lamps', 'lamp', baseline => false);
+	SELECT persistomata.create_machine('lamp', $$flowchart LR
+	  dark -->|on| lit
+	$$)});
+is(watched('upgrade', 'lamps', q{SELECT persistomata.upgrade('lamps', 2, '{"off": "dark"}')}), 't|t|t|t|t|t', 'and an upgrade');
+ok(wait_for_drain($node, 'postgres', 'r', 120), 'delivered');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM persistomata.stat_progress'), '0', 'nothing is left of it');
+
+# Of routes: a sink that stands still, so that it can be looked at.
+my $progress = sub {
+	return "SELECT string_agg(concat_ws('|', route.server, CASE WHEN what <> 'catch-up' THEN p.done END, p.total - CASE WHEN what = 'catch-up' THEN p.done ELSE 0 END, p.pid = w.pid, p.started_at < clock_timestamp()), ' ')
+		FROM persistomata.stat_progress p JOIN persistomata.stat_route route ON route.route = p.object
+		JOIN persistomata.stat_worker w ON w.kind = 'sink' AND w.server = route.server WHERE p.what = '$_[0]'";
+};
+my $end = $node->safe_psql('postgres', q{SELECT position FROM persistomata.stat_log});
+$redis->pause;
+$node->safe_psql('postgres', q{INSERT INTO large SELECT generate_series(1, 500); DELETE FROM large});
+ok(wait_for_value($node, 'postgres', $progress->('catch-up'), 'queue|500|t|t'), 'a route that has to catch up');
+$redis->resume;
+ok(wait_for_drain($node, 'postgres', 'r'), 'delivered');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM persistomata.stat_progress'), '0', 'has no work then');
+$redis->pause;
+$node->safe_psql('postgres', sprintf(q{SELECT persistomata.replay('r', %d, %d)}, $end + 1, $end + 400));
+ok(wait_for_value($node, 'postgres', $progress->('replay'), 'queue|0|400|t|t'), 'a replay');
+$redis->resume;
+ok(wait_for_value($node, 'postgres', $progress->('replay'), ''), 'which ends');
+$redis->pause;
+$node->safe_psql('postgres', sprintf(q{SELECT persistomata.reconcile('r', %d, %d)}, $end + 1, $end + 300));
+ok(wait_for_value($node, 'postgres', $progress->('reconcile'), 'queue|0|300|t|t'), 'a comparison');
+$redis->resume;
+ok(wait_for_value($node, 'postgres', $progress->('reconcile'), ''), 'which ends, too');
+is($node->safe_psql('postgres', 'CREATE ROLE nobody; SET ROLE nobody; SELECT count(*) FROM persistomata.stat_progress'), '0', 'anybody may look');
+$node->safe_psql('postgres', 'DROP TABLE large, lamps; DROP ROLE nobody');
 $node->safe_psql('postgres', 'DROP TABLE big, told');
 
 # ---- OpenMetrics ----

@@ -10,71 +10,18 @@
  * Reads everything first; prints the seconds from the first byte sent to the
  * last answer.  What the server refuses ends it with an error.
  */
-#include <amqp.h>
+#include "ready.h"
+
 #include <amqp_framing.h>
-#include <amqp_tcp_socket.h>
 #include <curl/curl.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define WINDOW 1000
 
-static void
-die(const char *what, const char *why)
-{
-	fprintf(stderr, "bare: %s: %s\n", what, why);
-	exit(1);
-}
-
-static double
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-/* A whole file, NUL-terminated; NULL if there is none. */
-static char *
-slurp(const char *path, size_t *length)
-{
-	FILE	   *file = fopen(path, "rb");
-	char	   *bytes;
-
-	if (file == NULL)
-		return NULL;
-	fseek(file, 0, SEEK_END);
-	*length = ftell(file);
-	rewind(file);
-	bytes = malloc(*length + 1);
-	if (fread(bytes, 1, *length, file) != *length)
-		die(path, "cannot be read");
-	bytes[*length] = '\0';
-	fclose(file);
-	return bytes;
-}
-
 /* ---- Redis ---- */
-
-/* The end of a command in the wire format. */
-static char *
-command_end(char *at)
-{
-	long		words = strtol(at + 1, &at, 10);
-
-	at += 2;
-	while (words-- > 0)
-	{
-		long		length = strtol(at + 1, &at, 10);
-
-		at += 2 + length + 2;
-	}
-	return at;
-}
 
 static void
 read_replies(redisContext *redis, int count)
@@ -120,13 +67,6 @@ run_redis(int port, const char *path)
 
 /* ---- RabbitMQ ---- */
 
-static void
-check(amqp_rpc_reply_t reply, const char *what)
-{
-	if (reply.reply_type != AMQP_RESPONSE_NORMAL)
-		die("RabbitMQ", what);
-}
-
 /* Wait until at most so many are unconfirmed; returns the number of confirmed ones. */
 static uint64_t
 await_confirms(amqp_connection_state_t conn, uint64_t sent, uint64_t confirmed, uint64_t most)
@@ -150,53 +90,6 @@ await_confirms(amqp_connection_state_t conn, uint64_t sent, uint64_t confirmed, 
 	return confirmed;
 }
 
-typedef struct Message
-{
-	amqp_bytes_t key;
-	amqp_basic_properties_t *properties;
-	amqp_bytes_t body;
-} Message;
-
-static amqp_bytes_t
-next_part(char **at)
-{
-	unsigned char *length = (unsigned char *) *at;
-	amqp_bytes_t part = {
-		.len = (size_t) length[0] << 24 | length[1] << 16 | length[2] << 8 | length[3],
-		.bytes = *at + 4
-	};
-
-	*at += 4 + part.len;
-	return part;
-}
-
-/* All messages of a file, as the library takes them; they point into the bytes. */
-static Message *
-read_messages(char *at, size_t length, size_t *count)
-{
-	static amqp_pool_t pool;
-	char	   *end = at + length;
-	size_t		room = 1024;
-	Message    *messages = malloc(room * sizeof(Message));
-
-	init_amqp_pool(&pool, 65536);
-	for (*count = 0; at < end; (*count)++)
-	{
-		Message    *message;
-		void	   *properties;
-
-		if (*count == room)
-			messages = realloc(messages, (room *= 2) * sizeof(Message));
-		message = &messages[*count];
-		message->key = next_part(&at);
-		if (amqp_decode_properties(AMQP_BASIC_CLASS, &pool, next_part(&at), &properties) < 0)
-			die("RabbitMQ", "the properties cannot be read");
-		message->properties = properties;
-		message->body = next_part(&at);
-	}
-	return messages;
-}
-
 static void
 run_rabbitmq(int port, const char *path)
 {
@@ -204,17 +97,14 @@ run_rabbitmq(int port, const char *path)
 				count;
 	char	   *bytes = slurp(path, &length);
 	Message    *messages;
-	amqp_connection_state_t conn = amqp_new_connection();
-	amqp_socket_t *socket = amqp_tcp_socket_new(conn);
+	amqp_connection_state_t conn;
 	uint64_t	confirmed = 0;
 	double		start;
 
-	if (bytes == NULL || amqp_socket_open(socket, "127.0.0.1", port) != 0)
-		die("RabbitMQ", "cannot connect");
+	if (bytes == NULL)
+		die("RabbitMQ", "no file");
 	messages = read_messages(bytes, length, &count);
-	check(amqp_login(conn, "/", 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, "guest", "guest"), "login");
-	amqp_channel_open(conn, 1);
-	check(amqp_get_rpc_reply(conn), "channel");
+	conn = open_rabbitmq(port);
 	amqp_confirm_select(conn, 1);
 	check(amqp_get_rpc_reply(conn), "confirm.select");
 

@@ -8,7 +8,7 @@ program gives it the part of the HTTP interface that a client needs: POST
 /?query=...&database=...&query_id=...&SETTING=..., a body that is the rest of
 the query or the data of an INSERT, users by X-ClickHouse-User and -Key or by a
 bearer token, errors with their status and X-ClickHouse-Exception-Code, and GET
-/ping.  One thread and one session of the engine per connection.
+/ping.  GET /encodings lists the Content-Encoding of each request.  One thread and one session of the engine per connection.
 
 The engine has no query ids, so this program keeps the list of those that run:
 a second query under a running id is refused with code 216, and the name
@@ -148,6 +148,22 @@ class Running:
         return f"(SELECT arrayJoin(CAST([{listed}], 'Array(String)')) AS query_id)"
 
 
+def unpack_zstd(data):
+    """One frame of zstd that says how long its contents are."""
+    library = ctypes.CDLL("libzstd.so.1")
+    size = ctypes.c_size_t
+    library.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
+    library.ZSTD_decompress.restype = size
+    library.ZSTD_decompress.argtypes = ctypes.c_void_p, size, ctypes.c_char_p, size
+    length = library.ZSTD_getFrameContentSize(data, size(len(data)))
+    if length >= 1 << 32:       # an error, too
+        raise EngineError("Code: 561. DB::Exception: not a frame of zstd (ZSTD_DECODER_FAILED)")
+    buffer = ctypes.create_string_buffer(length)
+    if library.ZSTD_decompress(buffer, length, data, len(data)) != length:
+        raise EngineError("Code: 561. DB::Exception: broken zstd (ZSTD_DECODER_FAILED)")
+    return buffer.raw
+
+
 def quote(text):
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
@@ -196,6 +212,13 @@ class Handler(BaseHTTPRequestHandler):
             if length == 0:
                 return b"".join(parts)
 
+    def unpack(self, body):
+        encoding = self.headers.get("Content-Encoding", "none")
+        self.server.encodings.append(encoding)
+        if encoding == "gzip":
+            return gzip.decompress(body)
+        return unpack_zstd(body) if encoding == "zstd" else body
+
     def check_user(self):
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         if scheme == "Bearer" and TOKEN and token == TOKEN:
@@ -228,12 +251,11 @@ class Handler(BaseHTTPRequestHandler):
         if body is None:        # cut short: nobody is there to be answered
             self.close_connection = True
             return
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
         params = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         name = params.get("query_id", "")
         try:
             self.check_user()
+            body = self.unpack(body)
             self.server.running.enter(name)
             try:
                 result = self.execute(params, body)
@@ -246,6 +268,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if urlsplit(self.path).path == "/ping":
             self.answer(200, b"Ok.\n")
+        elif urlsplit(self.path).path == "/encodings":
+            self.answer(200, "\n".join(self.server.encodings).encode())
         else:
             self.do_POST()
 
@@ -266,12 +290,14 @@ def main():
     server.engine = Engine(library)
     server.path = path
     server.running = Running()
+    server.encodings = []
     if tls := os.environ.get("PST_CLICKHOUSE_TLS"):
         secure = Server(("127.0.0.1", int(port) + 1), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls + "/cert.pem", tls + "/key.pem")
         secure.socket = context.wrap_socket(secure.socket, server_side=True)
-        secure.engine, secure.path, secure.running = server.engine, path, server.running
+        secure.engine, secure.path = server.engine, path
+        secure.running, secure.encodings = server.running, server.encodings
         threading.Thread(target=secure.serve_forever, daemon=True).start()
     # held all along: the engine stays open between connections
     server.keeper = Session(server.engine, path)
