@@ -62,6 +62,7 @@ SELECT persistomata.attach('t1', 'light');
 SELECT persistomata.attach('t1', 'light');
 SELECT type, key, from_state, to_state, reason FROM persistomata.event WHERE fsm = 'public.t1' ORDER BY event_id;
 SELECT persistomata.detach('t1');
+SELECT persistomata.detach('t1');
 UPDATE t1 SET state = 'blue';
 DROP VIEW v1;
 DROP TABLE t1, nokey, unlogged, ruled, bystate, short;

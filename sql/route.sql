@@ -73,9 +73,10 @@ SELECT persistomata.alter_route('nobody');
 \echo :LAST_ERROR_SQLSTATE
 SELECT persistomata.alter_route('r', events => '{go}', types => '{}', options => '{"stream": "t"}');
 SELECT persistomata.alter_route('r', options => '{"table": "t"}');
+SELECT persistomata.alter_route('r', machine => '');
 SELECT persistomata.seek_route('r', 0);
 \echo :LAST_ERROR_SQLSTATE
-SELECT persistomata.seek_route('r', 5);
+SELECT persistomata.seek_route('r', 1);
 SELECT persistomata.disable_route('r');
 SELECT r.name, r.enabled, s.machine, s.types, s.events, s.states, s.format, s.options, s.version > min(s.version) OVER () AS later
   FROM persistomata.route r JOIN persistomata.route_settings s ON s.route = r.id WHERE r.name = 'r' ORDER BY s.version;

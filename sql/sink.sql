@@ -58,6 +58,38 @@ CREATE SERVER s FOREIGN DATA WRAPPER persistomata_rabbitmq OPTIONS (window '9999
 ALTER SERVER redis OPTIONS (SET port '70000');
 ALTER SERVER redis OPTIONS (SET port '7000');
 
+-- Hosts, URLs and names.
+CREATE FUNCTION try_server(kind text, option text, value text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE format('CREATE SERVER tried FOREIGN DATA WRAPPER %I OPTIONS (%I %L)', 'persistomata_' || kind, option, value);
+	DROP SERVER tried;
+	RETURN 'taken';
+EXCEPTION WHEN fdw_invalid_attribute_value THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN hint;
+END $$;
+SELECT kind, option, value, try_server(kind, option, value) FROM (VALUES
+	('redis', 'host', 'a'), ('redis', 'host', 'a, b:6380 ,[::1]:6381,::1,fe80::1'), ('redis', 'host', ''), ('redis', 'host', 'a,'),
+	('redis', 'host', 'a b'), ('redis', 'host', 'a:'), ('redis', 'host', 'a:65536'), ('redis', 'host', 'a:63x'), ('redis', 'host', '[::1'),
+	('redis', 'sentinels', ' , '), ('redis', 'master', ''), ('rabbitmq', 'host', 'a:0'),
+	('clickhouse', 'url', 'http://a'), ('clickhouse', 'url', 'https://[::1]:8443/x?y=z'), ('clickhouse', 'url', 'http://a:8123x/'),
+	('clickhouse', 'url', 'http://a:99999'), ('clickhouse', 'url', 'http://:8123'), ('clickhouse', 'url', 'http://a b/'),
+	('http', 'url', 'http://a:/'), ('clickhouse', 'database', '')) v (kind, option, value);
+DROP FUNCTION try_server(text, text, text);
+SELECT persistomata.create_route('r', 'rabbit', options => '{"exchange_type": "topics"}');
+SELECT persistomata.create_route('r', 'rabbit', options => jsonb_build_object('exchange', repeat('x', 256)));
+SELECT persistomata.create_route('r', 'rabbit', options => '{"exchange_type": "x-consistent-hash"}') > 0 AS made;
+SELECT persistomata.drop_route('r');
+SELECT persistomata.create_route('r', 'here', options => '{"mode": "table", "table": ""}');
+CREATE SERVER columns FOREIGN DATA WRAPPER persistomata_clickhouse;
+SELECT persistomata.create_route('r', 'columns', options => '{"table": "{machin}"}');
+SELECT persistomata.create_route('r', 'columns', options => '{"table": ""}');
+SELECT persistomata.create_route('r', 'columns', types => '{{state},{init}}');
+SELECT persistomata.create_route('r', 'columns', events => '{go,NULL}');
+DROP SERVER columns;
+
 -- Options elsewhere.
 ALTER FOREIGN DATA WRAPPER persistomata_redis OPTIONS (host 'h');
 CREATE FOREIGN TABLE t (i int) SERVER redis;

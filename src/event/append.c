@@ -24,6 +24,7 @@
 #include "config/config.h"
 #include "event/append.h"
 #include "event/log.h"
+#include "event/omit.h"
 #include "event/pending.h"
 #include "event/space.h"
 #include "event/wake.h"
@@ -115,6 +116,7 @@ session_headers(bool *isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("persistomata.headers must be a jsonb object")));
+	headers = pst_omit_large(headers);
 	return current_hops > 0 ? add_hops(headers) : headers;
 }
 
@@ -141,11 +143,11 @@ fill_row(Datum *values, bool *nulls, const PstLogRow *row)
 	set_text(values, nulls, COL_EVENT, row->event);
 	set_text(values, nulls, COL_FROM_STATE, row->from_state);
 	set_text(values, nulls, COL_TO_STATE, row->to_state);
-	set_text(values, nulls, COL_REASON, row->reason);
-	values[COL_ARGS] = row->args;
+	set_text(values, nulls, COL_REASON, row->reason ? pst_clip_text(row->reason) : NULL);
+	values[COL_ARGS] = row->args_null ? (Datum) 0 : pst_omit_large(row->args);
 	/* what is out of line may be gone by the time that it is written */
-	if (!row->args_null && VARATT_IS_EXTERNAL(DatumGetPointer(row->args)))
-		values[COL_ARGS] = PointerGetDatum(detoast_external_attr((struct varlena *) DatumGetPointer(row->args)));
+	if (!row->args_null && VARATT_IS_EXTERNAL(DatumGetPointer(values[COL_ARGS])))
+		values[COL_ARGS] = PointerGetDatum(detoast_external_attr((struct varlena *) DatumGetPointer(values[COL_ARGS])));
 	nulls[COL_ARGS] = row->args_null;
 	values[COL_PAYLOAD] = row->payload;
 	nulls[COL_PAYLOAD] = row->payload_null;

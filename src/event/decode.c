@@ -14,6 +14,7 @@
 #include "event/decode.h"
 #include "event/log.h"
 #include "event/query.h"
+#include "event/utf8.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -89,30 +90,22 @@ make_names(void)
 	CacheRegisterSyscacheCallback(RELOID, forget_bindings, (Datum) 0);
 }
 
-/* A string for the outside, which is UTF-8 whatever the server's encoding is. */
-static char *
-to_utf8(char *text)
-{
-	if (GetDatabaseEncoding() == PG_UTF8)
-		return text;
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
-}
-
-/* The same, kept with the other texts. */
+/* A string for the outside, which is UTF-8 whatever the server's encoding is, kept with the other texts. */
 static char *
 keep_utf8(PstTexts *texts, const char *bytes, int length)
 {
+	char	   *text;
 	char	   *converted;
 	char	   *kept;
 
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return pst_texts_add(texts, bytes, length);
-	converted = pg_server_to_any(bytes, length, PG_UTF8);
-	/* if nothing was to be done it is no copy, and may not be ended */
-	if (converted == bytes)
-		return pst_texts_add(texts, bytes, length);
+	text = pnstrdup(bytes, length);
+	converted = pst_to_utf8(text);
 	kept = pst_texts_add(texts, converted, strlen(converted));
-	pfree(converted);
+	if (converted != text)
+		pfree(converted);
+	pfree(text);
 	return kept;
 }
 
@@ -177,7 +170,7 @@ name_of(NameKind kind, int number)
 		name = hash_search(names, &key, HASH_ENTER, &found);
 		/* events of the batch in hand may still use the old text: it is not freed */
 		if (!found || strcmp(name->text, text) != 0)
-			name->text = MemoryContextStrdup(TopMemoryContext, to_utf8(text));
+			name->text = MemoryContextStrdup(TopMemoryContext, pst_to_utf8(text));
 		name->version = version;
 		name->relid = relid;
 		name->stale = false;

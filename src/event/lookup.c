@@ -8,6 +8,7 @@
 #include "event/batch.h"
 #include "event/cut.h"
 #include "event/query.h"
+#include "event/utf8.h"
 #include "event/spine.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -117,6 +118,9 @@ put_event(ReturnSetInfo *rsinfo, AttInMetadata *metadata, const PstEvent *event)
 	values[16] = event->actor;
 	values[17] = event->headers;
 	values[18] = event->node;
+	for (int i = 0; i < EVENT_COLUMNS; i++)
+		if (values[i])
+			values[i] = pst_from_utf8(values[i]);
 	tuple = BuildTupleFromCStrings(metadata, values);
 	tuplestore_puttuple(rsinfo->setResult, tuple);
 	heap_freetuple(tuple);

@@ -255,26 +255,50 @@ pst_fsm_bind(Relation rel, const PstAttachOptions *options)
 			(errmsg("events of \"%s\" carry these columns: %s", RelationGetRelationName(rel), columns.data)));
 }
 
+/* Also what a restore has left without its binding. */
+static bool
+has_trigger_of_ours(Relation rel)
+{
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers; i++)
+	{
+		const char *name = rel->trigdesc->triggers[i].tgname;
+
+		if (strcmp(name, PST_DECIDE_TRIGGER) == 0 || strcmp(name, PST_RECORD_TRIGGER) == 0 ||
+			strcmp(name, PST_TRUNCATE_TRIGGER) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+drop_triggers(Relation rel)
+{
+	char	   *table = qualified_name(rel);
+	ListCell   *lc;
+
+	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_DECIDE_TRIGGER, table), false, 0);
+	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_RECORD_TRIGGER, table), false, 0);
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), ShareRowExclusiveLock, NULL))
+		SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_TRUNCATE_TRIGGER,
+							 name_of(lfirst_oid(lc))), false, 0);
+}
+
 int
 pst_fsm_unbind(Relation rel)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(RelationGetRelid(rel))};
-	char	   *table = qualified_name(rel);
+	bool		guarded = has_trigger_of_ours(rel);
 	int			binding = 0;
 	bool		isnull;
-	ListCell   *lc;
 	PstIdentity save;
 
 	if (!pst_owns_table(RelationGetRelid(rel)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
 	SPI_connect();
-	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_DECIDE_TRIGGER, table), false, 0);
-	SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_RECORD_TRIGGER, table), false, 0);
-	foreach(lc, find_all_inheritors(RelationGetRelid(rel), ShareRowExclusiveLock, NULL))
-		SPI_execute(psprintf("DROP TRIGGER IF EXISTS \"%s\" ON %s", PST_TRUNCATE_TRIGGER,
-							 name_of(lfirst_oid(lc))), false, 0);
+	if (guarded)
+		drop_triggers(rel);
 	pst_become_owner(&save);
 	SPI_execute_with_args("UPDATE persistomata.binding SET relid = NULL"
 						  " WHERE relid::pg_catalog.oid OPERATOR(pg_catalog.=) $1 RETURNING id",
@@ -283,6 +307,10 @@ pst_fsm_unbind(Relation rel)
 		binding = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	pst_restore_identity(&save);
 	SPI_finish();
+	if (binding == 0 && !guarded)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not an FSM table", RelationGetRelationName(rel))));
 	pst_fsm_invalidate(RelationGetRelid(rel));
 	return binding;
 }

@@ -13,6 +13,7 @@
 #include "common/hashfn.h"
 #include "event/log.h"
 #include "event/query.h"
+#include "event/utf8.h"
 #include "route/ack.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -91,7 +92,7 @@ pst_dead_letter_write(int route, const PstEvent *event, const char *json, const 
 	args[0] = Int32GetDatum(route);
 	args[1] = Int64GetDatum(event->position);
 	args[2] = CStringGetTextDatum(event->name);
-	args[3] = CStringGetTextDatum(json);
+	args[3] = CStringGetTextDatum(pst_from_utf8(json));
 	args[4] = CStringGetTextDatum(reason);
 	pst_query_write(&dead_query, args, NULL);
 }

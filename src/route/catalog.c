@@ -7,7 +7,9 @@
 #include "catalog/pg_type_d.h"
 #include "event/cut.h"
 #include "event/query.h"
+#include "event/utf8.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "route/edit.h"
 #include "route/route.h"
@@ -82,7 +84,12 @@ take_held(PstRoute *route, uint64 row)
 	route->held = isnull ? 0 : TextDatumGetCString(value)[0];
 	value = pst_result(row, 7, &isnull);
 	if (!isnull)
-		strlcpy(route->held_reason, TextDatumGetCString(value), sizeof(route->held_reason));
+	{
+		char	   *reason = TextDatumGetCString(value);
+
+		reason[pg_mbcliplen(reason, strlen(reason), sizeof(route->held_reason) - 1)] = '\0';
+		strlcpy(route->held_reason, reason, sizeof(route->held_reason));
+	}
 	route->accepted_position = DatumGetInt64(pst_result(row, 8, NULL));
 	value = pst_result(row, 9, &isnull);
 	route->on_loss = isnull ? 'c' : TextDatumGetCString(value)[0];
@@ -110,6 +117,7 @@ pst_route_list(const char *server, MemoryContext context)
 
 		route->id = DatumGetInt32(pst_result(row, 1, NULL));
 		route->name = TextDatumGetCString(pst_result(row, 2, NULL));
+		route->utf8_name = pst_to_utf8(route->name);
 		route->server = pstrdup(NameStr(*DatumGetName(pst_result(row, 3, NULL))));
 		route->owner = DatumGetObjectId(pst_result(row, 4, NULL));
 		route->enabled = DatumGetBool(pst_result(row, 5, NULL));
@@ -136,7 +144,7 @@ text_list(int column)
 					  &elements, &nulls, &n);
 	for (int i = 0; i < n; i++)
 		if (!nulls[i])
-			list = lappend(list, TextDatumGetCString(elements[i]));
+			list = lappend(list, pst_to_utf8(TextDatumGetCString(elements[i])));
 	return list;
 }
 
@@ -162,7 +170,7 @@ option_array(Datum jsonb, MemoryContext context)
 		Datum		value = pst_result(row, 2, &isnull);
 
 		options[row].name = TextDatumGetCString(pst_result(row, 1, NULL));
-		options[row].value = isnull ? "" : TextDatumGetCString(value);
+		options[row].value = isnull ? "" : pst_to_utf8(TextDatumGetCString(value));
 	}
 	MemoryContextSwitchTo(old);
 	return options;
@@ -180,7 +188,7 @@ settings_row(MemoryContext context)
 	bool		last;
 
 	settings->version = DatumGetInt64(pst_result(0, 1, NULL));
-	settings->machine = TextDatumGetCString(pst_result(0, 2, NULL));
+	settings->machine = pst_to_utf8(TextDatumGetCString(pst_result(0, 2, NULL)));
 	settings->types = text_list(3);
 	settings->events = text_list(4);
 	settings->states = text_list(5);
@@ -388,6 +396,14 @@ pst_cursor_read(int route, PstCursor *cursor)
 
 	pst_ring_read(&ring);
 	read_place(&ring, route, PG_INT32_MAX, cursor);
+}
+
+void
+pst_cursor_move(PstCursor *cursor, int64 next_position)
+{
+	if (cursor->replay_to > 0 && next_position > cursor->replay_to)
+		next_position = Max(next_position, cursor->resume_position);
+	cursor->next_position = next_position;
 }
 
 /* route_position(route_id): with the extension's own rights */

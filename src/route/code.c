@@ -17,9 +17,9 @@
 #include "commands/trigger.h"
 #include "compat/compat.h"
 #include "event/log.h"
+#include "event/utf8.h"
 #include "fmgr.h"
 #include "fsm/expression.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
@@ -244,8 +244,7 @@ encode(Runner *runner, HeapTuple row)
 				 errhint("Leave events out by a filter.")));
 	jsonb = DatumGetJsonbP(result);
 	text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-	text = pg_server_to_any(text, strlen(text), PG_UTF8);
-	return MemoryContextStrdup(runner->results, text);
+	return MemoryContextStrdup(runner->results, pst_to_utf8(text));
 }
 
 /* ---- running ---- */

@@ -214,6 +214,7 @@ array_arg(FunctionCallInfo fcinfo, int n, Datum *value, char *null)
 	if (PG_ARGISNULL(n))
 		return;
 	*value = PG_GETARG_DATUM(n);
+	pst_route_check_list(*value);
 	*null = ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(*value)),
 						   ARR_DIMS(DatumGetArrayTypeP(*value))) == 0 ? 'n' : ' ';
 }
@@ -404,6 +405,8 @@ pst_alter_route(PG_FUNCTION_ARGS)
 	Datum		release;
 	int			id;
 
+	if (!PG_ARGISNULL(1))
+		(void) needed_arg(fcinfo, 1, "the machine");
 	if (!PG_ARGISNULL(2))
 		pst_route_check_types(PG_GETARG_DATUM(2), false);
 	pst_owner_begin(&rights);

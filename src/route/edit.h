@@ -24,6 +24,7 @@ extern bool pst_format_is_built_in(const char *format);
  */
 extern void pst_route_check_tables(Oid role, Datum machine);
 
+extern void pst_route_check_list(Datum array);
 extern void pst_route_check_types(Datum array, bool snapshot);
 extern void pst_route_check_options(const PstSinkOps *ops, Datum options);
 

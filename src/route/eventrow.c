@@ -7,7 +7,7 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "event/log.h"
-#include "mb/pg_wchar.h"
+#include "event/utf8.h"
 #include "route/eventrow.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -47,7 +47,7 @@ set_text(Datum *values, bool *nulls, int column, const char *utf8)
 {
 	nulls[column] = utf8 == NULL;
 	if (utf8)
-		values[column] = CStringGetTextDatum(pg_any_to_server(utf8, strlen(utf8), PG_UTF8));
+		values[column] = CStringGetTextDatum(pst_from_utf8(utf8));
 }
 
 static void
@@ -56,7 +56,7 @@ set_jsonb(Datum *values, bool *nulls, int column, const char *utf8)
 	nulls[column] = utf8 == NULL;
 	if (utf8)
 		values[column] = DirectFunctionCall1(jsonb_in,
-											 CStringGetDatum(pg_any_to_server(utf8, strlen(utf8), PG_UTF8)));
+											 CStringGetDatum(pst_from_utf8(utf8)));
 }
 
 HeapTuple

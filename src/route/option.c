@@ -93,6 +93,22 @@ pst_route_check_format(const PstSinkOps *ops, const char *format)
 	return pst_format_is_built_in(format) ? pstrdup(format) : pst_encoder_check(format);
 }
 
+/* What an array of names must be, of which PostgreSQL's type says nothing. */
+void
+pst_route_check_list(Datum datum)
+{
+	ArrayType  *array = DatumGetArrayTypeP(datum);
+
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("types, events and states of a route must be arrays of one dimension")));
+	if (array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("types, events and states of a route must not contain NULL")));
+}
+
 void
 pst_route_check_types(Datum array, bool snapshot)
 {

@@ -19,7 +19,7 @@ typedef struct PstThrottle
 	int			every_ms;		/* from the begin of a shipment to that of the next; 0: at once */
 } PstThrottle;
 
-/* One version of what a route is. */
+/* One version of what a route is.  What is held against events or told to sinks is UTF-8, as they are. */
 typedef struct PstRouteSettings
 {
 	int64		version;
@@ -70,6 +70,7 @@ typedef struct PstRoute
 {
 	int			id;
 	char	   *name;
+	char	   *utf8_name;		/* as sinks are told it */
 	char	   *server;
 	Oid			owner;
 	bool		enabled;
@@ -94,6 +95,9 @@ extern PstRouteSettings *pst_route_settings(int route, int64 after, MemoryContex
 extern PstRouteSettings *pst_route_settings_of(int route, int64 version, MemoryContext context);
 
 extern void pst_cursor_read(int route, PstCursor *cursor);
+
+/* All before a position is settled.  At the end of a replay that is all that was settled before it. */
+extern void pst_cursor_move(PstCursor *cursor, int64 next_position);
 
 /*
  * In seek.c: have a route send again from a position on, or from the oldest that

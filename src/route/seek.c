@@ -97,6 +97,7 @@ pst_seek_route(PG_FUNCTION_ARGS)
 	PstGeneration generation = {.from_position = PG_GETARG_INT64(1)};
 	PstOwnerRights rights;
 	PstCursor	cursor;
+	PstCut		newest;
 	PstRing		ring;
 
 	check_position(generation.from_position);
@@ -106,6 +107,9 @@ pst_seek_route(PG_FUNCTION_ARGS)
 	PushActiveSnapshot(GetLatestSnapshot());
 	pst_cursor_read(generation.route, &cursor);
 	pst_ring_read(&ring);
+	/* what does not exist yet is not skipped */
+	pst_cut_newest(&ring, &newest);
+	generation.from_position = Min(generation.from_position, Max(newest.first_position + newest.events, 1));
 	generation.shift_ms = shift_for(&cursor, &ring, generation.from_position);
 	PopActiveSnapshot();
 	generation.settings = pst_newest_settings(generation.route);

@@ -79,6 +79,14 @@ CREATE EVENT TRIGGER persistomata_follow_tables ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE RULE')
 	EXECUTE FUNCTION persistomata.follow_tables();
 
+CREATE FUNCTION persistomata.follow_servers() RETURNS event_trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'pst_follow_servers';
+COMMENT ON FUNCTION persistomata.follow_servers() IS
+'event trigger: a server that is renamed takes its routes along';
+CREATE EVENT TRIGGER persistomata_follow_servers ON ddl_command_end
+	WHEN TAG IN ('ALTER SERVER')
+	EXECUTE FUNCTION persistomata.follow_servers();
+
 -- Rights.  Whoever may write a table may fire events at its rows: fire() is an
 -- ordinary UPDATE of the state column, with the caller's rights.  The log, the
 -- bindings and the cursors are the extension's own, whose functions write them.

@@ -74,7 +74,9 @@ SELECT r.name AS route, r.server::text AS server,
 	   CASE WHEN p.settled IS NOT NULL THEN g.seconds END AS lag_seconds,
 	   coalesce(l.sent, 0) AS sent, coalesce(l.retried, 0) AS retried, coalesce(l.duplicates, 0) AS duplicates,
 	   (SELECT count(*) FROM persistomata.dead_letter_entry d WHERE d.route = r.id) AS dead,
-	   l.last_error, l.last_error_at, l.next_attempt_at, l.p50_ms, l.p99_ms,
+	   CASE WHEN b.worker_fails THEN 'its worker does not run: see persistomata.stat_worker and the log of the server'
+			ELSE l.last_error END AS last_error,
+	   l.last_error_at, l.next_attempt_at, l.p50_ms, l.p99_ms,
 	   l.state_since, l.rate AS events_per_second,
 	   CASE WHEN g.events > 0 AND l.state IN ('sending', 'idle') AND l.rate > 0
 			THEN clock_timestamp() + pg_catalog.make_interval(secs => g.events / l.rate) END AS caught_up_at,
@@ -85,8 +87,17 @@ SELECT r.name AS route, r.server::text AS server,
   LEFT JOIN persistomata.live_routes() l ON l.route = r.id
   LEFT JOIN pg_catalog.pg_foreign_server s ON s.srvname = r.server
   LEFT JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
-  CROSS JOIN LATERAL (SELECT CASE WHEN l.state <> 'stopped' THEN greatest(l.position, persistomata.route_position(r.id))
-								  ELSE persistomata.route_position(r.id) END AS settled) p
+  CROSS JOIN LATERAL (SELECT CASE WHEN l.state <> 'stopped' THEN greatest(nullif(l.position, -1), persistomata.route_position(r.id))
+								  ELSE persistomata.route_position(r.id) END AS settled) q
+  -- for want of a place among max_worker_processes, or because it ends again and again
+  CROSS JOIN LATERAL (SELECT r.enabled AND coalesce(l.state, 'stopped') = 'stopped' AND EXISTS (
+						  SELECT FROM persistomata.stat_worker v
+						   WHERE v.database = current_database() AND v.kind = 'sink' AND v.server = r.server::text
+							 AND v.pid IS NULL AND v.failures > 0) AS worker_fails) b
+  -- one that waits for what is new has nothing behind it
+  CROSS JOIN LATERAL (SELECT coalesce(q.settled,
+									  CASE (SELECT s.start FROM persistomata.route_settings s WHERE s.route = r.id ORDER BY s.version DESC LIMIT 1)
+									  WHEN 'now' THEN (SELECT coalesce(max(c.first_position + c.events - 1), 0) FROM persistomata.cuts() c) END) AS settled) p
   CROSS JOIN LATERAL persistomata.route_lag(p.settled + 1) g
  WHERE pg_catalog.pg_has_role(persistomata.role_of(r.owner), 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 COMMENT ON VIEW persistomata.stat_route IS

@@ -19,7 +19,7 @@
 static const PstOptionDef clickhouse_options[] = {
 	{"url", PST_OPTION_SERVER, PST_OPTION_URL, "http://127.0.0.1:8123", 0, 0, NULL},
 	{"address", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"database", PST_OPTION_SERVER, PST_OPTION_TEXT, "default", 0, 0, NULL},
+	{"database", PST_OPTION_SERVER, PST_OPTION_NAME, "default", 0, 0, NULL},
 	{"connect_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "5000", 1, 600000, NULL},
 	{"request_timeout", PST_OPTION_SERVER, PST_OPTION_INT, "30000", 1, 3600000, NULL},
 	{"tls_verify", PST_OPTION_SERVER, PST_OPTION_BOOL, "on", 0, 0, NULL},
@@ -32,7 +32,7 @@ static const PstOptionDef clickhouse_options[] = {
 	{"user", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"password", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
 	{"token", PST_OPTION_MAPPING, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"table", PST_OPTION_ROUTE, PST_OPTION_TEXT, "{machine}", 0, 0, NULL},
+	{"table", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, "{machine}", 0, 0, NULL},
 	{"latest", PST_OPTION_ROUTE, PST_OPTION_TEXT, "{table}_latest", 0, 0, NULL},
 	{"create_tables", PST_OPTION_ROUTE, PST_OPTION_BOOL, "on", 0, 0, NULL},
 	{"json", PST_OPTION_ROUTE, PST_OPTION_BOOL, "off", 0, 0, NULL},

@@ -197,7 +197,7 @@ pst_ch_sql_create(StringInfo sql, const PstChTable *table, PstChMissing missing,
 
 /* ----- mending ----- */
 
-/* Each instance's last event, and what the table of latest states has of it. */
+/* Each instance's last event, and what the table of latest states has of it.  Newer servers want the names. */
 static void
 append_behind(StringInfo sql, const PstChTable *table)
 {

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
 #include <limits.h>
 
 #include "access/reloptions.h"
@@ -21,6 +22,7 @@
 #include "encode/encode.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "net/stream.h"
 #include "sink/sink.h"
 #include "utils/builtins.h"
 
@@ -128,6 +130,22 @@ check_enum(const PstOptionDef *def, const char *value)
 	refuse_value(def, value, psprintf("It must be one of: %s.", list.data));
 }
 
+/* What follows the colon of a host, unless that is an IPv6 address without brackets. */
+static void
+check_port(const PstOptionDef *def, const char *value, const char *host, const char *end)
+{
+	const char *bracket = *host == '[' ? memchr(host, ']', end - host) : NULL;
+	const char *colon = memchr(bracket ? bracket : host, ':', end - (bracket ? bracket : host));
+	int			port = 0;
+
+	if (colon == NULL || memchr(colon + 1, ':', end - colon - 1) != NULL)
+		return;
+	for (const char *at = colon + 1; at < end; at++)
+		port = isdigit((unsigned char) *at) && port <= 65535 ? port * 10 + (*at - '0') : 65536;
+	if (port < 1 || port > 65535)
+		refuse_value(def, value, "A port is a number from 1 to 65535.");
+}
+
 static void
 check_url(const PstOptionDef *def, const char *value)
 {
@@ -138,12 +156,38 @@ check_url(const PstOptionDef *def, const char *value)
 	if (strncmp(value, "http://", 7) != 0 && strncmp(value, "https://", 8) != 0)
 		refuse_value(def, value, "It must begin with http:// or https://.");
 	host += 3;
+	for (const char *c = value; *c; c++)
+		if ((unsigned char) *c <= ' ' || *c == 0x7f)
+			refuse_value(def, value, "It must not contain spaces.");
 	slash = strpbrk(host, "/?#");
 	at = strchr(host, '@');
 	if (at != NULL && (slash == NULL || at < slash))
 		refuse_value(def, value, "User and password belong into the user mapping, not into the URL.");
-	if (*host == '\0' || host == slash)
+	if (*host == '\0' || *host == ':' || host == slash)
 		refuse_value(def, value, "It must name a host.");
+	check_port(def, value, host, slash ? slash : host + strlen(host));
+}
+
+static void
+check_hosts(const PstOptionDef *def, const char *value)
+{
+	for (const char *at = value;; at++)
+	{
+		const char *end = at + strcspn(at, ",");
+		const char *last = end;
+		char		host[PST_HOST_SIZE];
+		int			port;
+
+		at += strspn(at, " ");
+		while (last > at && last[-1] == ' ')
+			last--;
+		if (memchr(at, ' ', last - at) != NULL || !pst_net_host(pnstrdup(at, last - at), 0, 1, host, &port))
+			refuse_value(def, value, "It must be a host or a list of them, each with a port or without, as in \"a, b:1234\".");
+		check_port(def, value, at, last);
+		at = end;
+		if (*at == '\0')
+			break;
+	}
 }
 
 static void
@@ -168,6 +212,13 @@ check_value(const PstOptionDef *def, const char *value)
 			break;
 		case PST_OPTION_ENUM:
 			check_enum(def, value);
+			break;
+		case PST_OPTION_HOSTS:
+			check_hosts(def, value);
+			break;
+		case PST_OPTION_NAME:
+			if (*value == '\0')
+				refuse_value(def, value, "It must not be empty.");
 			break;
 		case PST_OPTION_TEMPLATE:
 			if (*value == '\0')

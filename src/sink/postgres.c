@@ -42,7 +42,7 @@ static const PstOptionDef postgres_options[] = {
 	{"timeout", PST_OPTION_ROUTE, PST_OPTION_INT, "30000", 0, INT_MAX, NULL},
 	{"lock_timeout", PST_OPTION_ROUTE, PST_OPTION_INT, "1000", 1, INT_MAX, NULL},
 	{"channel", PST_OPTION_ROUTE, PST_OPTION_TEMPLATE, "persistomata", 0, 0, NULL},
-	{"table", PST_OPTION_ROUTE, PST_OPTION_TEXT, "persistomata_event", 0, 0, NULL},
+	{"table", PST_OPTION_ROUTE, PST_OPTION_NAME, "persistomata_event", 0, 0, NULL},
 	{"create_table", PST_OPTION_ROUTE, PST_OPTION_BOOL, "on", 0, 0, NULL},
 	{NULL, PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL}
 };

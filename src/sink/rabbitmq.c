@@ -32,7 +32,7 @@
 #define BLOCKED_PATIENCE 1000	/* ms until a blocked shipment is given back */
 
 static const PstOptionDef rabbitmq_options[] = {
-	{"host", PST_OPTION_SERVER, PST_OPTION_TEXT, "127.0.0.1", 0, 0, NULL},
+	{"host", PST_OPTION_SERVER, PST_OPTION_HOSTS, "127.0.0.1", 0, 0, NULL},
 	{"port", PST_OPTION_SERVER, PST_OPTION_INT, "5672", 1, 65535, NULL},
 	{"vhost", PST_OPTION_SERVER, PST_OPTION_TEXT, "/", 0, 0, NULL},
 	{"tls", PST_OPTION_SERVER, PST_OPTION_BOOL, "off", 0, 0, NULL},
@@ -134,6 +134,23 @@ exchange(PstRabbit *rabbit)
 			rabbit->deadline = pst_net_now() + rabbit->confirm_timeout;
 	}
 	return true;
+}
+
+/* AMQP's short strings; a plugin's own types of exchanges are called x-something. */
+static const char *
+rabbitmq_check_route(const PstOption *route)
+{
+	const char *type = pst_option_or_default(&pst_rabbitmq_sink, route, "exchange_type");
+	static const char *const types[] = {"topic", "direct", "fanout", "headers"};
+	bool		known = strncmp(type, "x-", 2) == 0;
+
+	for (int i = 0; i < (int) lengthof(types); i++)
+		known |= strcmp(type, types[i]) == 0;
+	if (!known)
+		return "the option \"exchange_type\" must be topic, direct, fanout, headers, or one of a plugin, x-...";
+	if (strlen(pst_option_or_default(&pst_rabbitmq_sink, route, "exchange")) > 255 || strlen(type) > 255)
+		return "the name and type of an exchange have at most 255 bytes";
+	return NULL;
 }
 
 /* The connection may have died while idle: no reason for a fault. */
@@ -454,6 +471,7 @@ rabbitmq_close(PstSink *sink)
 const PstSinkOps pst_rabbitmq_sink = {
 	.kind = "rabbitmq",
 	.options = rabbitmq_options,
+	.check_route = rabbitmq_check_route,
 	.names_shipments = false,
 	.max_rows = 5000,
 	.max_bytes = 8 * 1024 * 1024,

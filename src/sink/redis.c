@@ -34,11 +34,11 @@
 #define CHUNK_BYTES (4 * 1024 * 1024)
 
 static const PstOptionDef redis_options[] = {
-	{"host", PST_OPTION_SERVER, PST_OPTION_TEXT, "127.0.0.1", 0, 0, NULL},
+	{"host", PST_OPTION_SERVER, PST_OPTION_HOSTS, "127.0.0.1", 0, 0, NULL},
 	{"port", PST_OPTION_SERVER, PST_OPTION_INT, "6379", 1, 65535, NULL},
 	{"database", PST_OPTION_SERVER, PST_OPTION_INT, "0", 0, 1000000, NULL},
-	{"sentinels", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},
-	{"master", PST_OPTION_SERVER, PST_OPTION_TEXT, "mymaster", 0, 0, NULL},
+	{"sentinels", PST_OPTION_SERVER, PST_OPTION_HOSTS, NULL, 0, 0, NULL},
+	{"master", PST_OPTION_SERVER, PST_OPTION_NAME, "mymaster", 0, 0, NULL},
 	{"tls", PST_OPTION_SERVER, PST_OPTION_BOOL, "off", 0, 0, NULL},
 	{"tls_verify", PST_OPTION_SERVER, PST_OPTION_BOOL, "on", 0, 0, NULL},
 	{"ca_file", PST_OPTION_SERVER, PST_OPTION_TEXT, NULL, 0, 0, NULL},

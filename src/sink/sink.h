@@ -84,7 +84,9 @@ typedef enum PstOptionKind
 	PST_OPTION_BOOL,
 	PST_OPTION_URL,				/* http:// or https:// */
 	PST_OPTION_ENUM,			/* one of choices */
-	PST_OPTION_TEMPLATE			/* an address template, see encode.h */
+	PST_OPTION_TEMPLATE,		/* an address template, see encode.h */
+	PST_OPTION_NAME,			/* not empty */
+	PST_OPTION_HOSTS			/* "host[:port], ..." */
 } PstOptionKind;
 
 typedef struct PstOptionDef

@@ -10,6 +10,7 @@
 
 #include <math.h>
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "stat/counters.h"
 #include "storage/shmem.h"
@@ -178,7 +179,7 @@ pst_stat_fault(PstRouteStat *stat, PstRouteState state, const char *error,
 	now = GetCurrentTimestamp();
 	LWLockAcquire(&counters->lock, LW_EXCLUSIVE);
 	enter_state(stat, state, now);
-	strlcpy(stat->last_error, error, sizeof(stat->last_error));
+	strlcpy(stat->last_error, error, pg_mbcliplen(error, strlen(error), sizeof(stat->last_error) - 1) + 1);
 	stat->last_error_at = now;
 	stat->next_attempt_at = next_attempt_at;
 	LWLockRelease(&counters->lock);

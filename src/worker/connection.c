@@ -12,6 +12,7 @@
 #include "access/reloptions.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "event/utf8.h"
 #include "foreign/foreign.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -94,7 +95,7 @@ pst_connection_open(PstSinkWorker *worker, PstConnection *connection)
 		DefElem    *option = lfirst(cell);
 
 		options[n].name = pstrdup(option->defname);
-		options[n++].value = pstrdup(defGetString(option));
+		options[n++].value = pstrdup(pst_to_utf8(defGetString(option)));
 	}
 	settings.server = worker->server;
 	settings.options = options;

@@ -17,6 +17,7 @@
 
 #include "config/config.h"
 #include "event/append.h"
+#include "event/utf8.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -141,7 +142,7 @@ work_in_time(Trial *trial, bool *late)
 static void
 take_error(PstFault *fault, const ErrorData *error, bool late)
 {
-	char	   *said = psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message);
+	char	   *said = pst_to_utf8(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
 	bool		retry = passes(error->sqlerrcode) && !(late && error->sqlerrcode == ERRCODE_QUERY_CANCELED);
 
 	pst_fault_set(fault, retry ? PST_RETRY : PST_REJECTED, error->sqlerrcode, "the call failed");
@@ -295,7 +296,7 @@ write_down(Run *run, PstParcel *parcel)
 		counts->dead += parcel->nrefused;
 		counts->coalesced += parcel->coalesced;
 	}
-	outlet->cursor.next_position = all ? parcel->shipment.to_position + 1 : parcel->batch.events[run->done].position;
+	pst_cursor_move(&outlet->cursor, all ? parcel->shipment.to_position + 1 : parcel->batch.events[run->done].position);
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;
 	pst_write_cursor(outlet);

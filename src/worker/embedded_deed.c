@@ -18,8 +18,8 @@
 #include "compat/compat.h"
 #include "encode/encode.h"
 #include "event/append.h"
+#include "event/utf8.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "parser/parse_func.h"
 #include "route/eventrow.h"
@@ -125,6 +125,7 @@ pst_deed_find(PstDeed *deed, const PstShipment *shipment, Oid owner)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the route has no function to call")));
+	name = pst_from_utf8(name);
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
 	find_function(deed, name);
@@ -144,7 +145,7 @@ pst_event_hops(const PstEvent *event)
 	if (event->headers == NULL || strstr(event->headers, "\"hops\"") == NULL)
 		return 0;
 	headers = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(
-									pg_any_to_server(event->headers, strlen(event->headers), PG_UTF8))));
+									pst_from_utf8(event->headers))));
 	if (JB_ROOT_IS_OBJECT(headers) &&
 		getKeyJsonValueFromContainer(&headers->root, "hops", 4, &found) != NULL &&
 		found.type == jbvNumeric)
@@ -165,7 +166,7 @@ encode(const PstEvent *event, const char *format)
 
 	initStringInfo(&out);
 	pst_encode_event(&out, event, format);
-	return pg_any_to_server(out.data, out.len, PG_UTF8);
+	return pst_from_utf8(out.data);
 }
 
 /* As the function takes it; desc is that of persistomata.event. */
@@ -201,7 +202,7 @@ set_stage(const PstDeed *deed, int from, int count)
 	snprintf(timeout, sizeof(timeout), "%d", deed->lock_timeout);
 	set("lock_timeout", timeout);
 	if (count == 1 && events[from].headers)
-		set("persistomata.headers", pg_any_to_server(events[from].headers, strlen(events[from].headers), PG_UTF8));
+		set("persistomata.headers", pst_from_utf8(events[from].headers));
 }
 
 static void
@@ -241,7 +242,7 @@ notify(const PstDeed *deed, const PstEvent *event)
 	if (strlen(payload) > MAX_PAYLOAD)
 		payload = psprintf("{\"name\":\"%s\",\"position\":" INT64_FORMAT ",\"event_id\":" INT64_FORMAT ",\"$omitted\":%zu}",
 						   event->name, event->position, event->event_id, strlen(payload));
-	Async_Notify(pg_any_to_server(channel.data, channel.len, PG_UTF8), payload);
+	Async_Notify(pst_from_utf8(channel.data), payload);
 }
 
 void

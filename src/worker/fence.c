@@ -278,7 +278,7 @@ pst_fence_step(PstSinkWorker *worker)
 			outlet->settings == NULL || outlet->marked_at == 0 || outlet->sent_at < outlet->marked_at ||
 			!is_old(outlet, LOOK_BEHIND_MS))
 			continue;
-		shipment.route = outlet->route->name;
+		shipment.route = outlet->route->utf8_name;
 		shipment.options = outlet->settings->options;
 		set_mark(worker, outlet, &shipment);
 		(void) look(worker, outlet, &shipment);

@@ -11,6 +11,7 @@
 #include "catalog/pg_type_d.h"
 #include "event/cut.h"
 #include "event/query.h"
+#include "event/utf8.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -21,6 +22,11 @@
 
 /* Ordinals of letters begin behind those of any cut's events. */
 #define LETTER_ORDINAL (INT64CONST(1) << 40)
+
+/* As JSON again: of a string ->> would take away what makes it one. */
+#define JSON_MEMBER(name) \
+	" CASE WHEN pg_catalog.jsonb_typeof(d.event OPERATOR(pg_catalog.->) '" name "') OPERATOR(pg_catalog.<>) 'null'" \
+	" THEN (d.event OPERATOR(pg_catalog.->) '" name "')::pg_catalog.text END"
 
 static PstQuery letters_query = {
 	"SELECT d.id, d.retry, d.position, d.name,"
@@ -36,11 +42,11 @@ static PstQuery letters_query = {
 	" d.event OPERATOR(pg_catalog.->>) 'event',"
 	" d.event OPERATOR(pg_catalog.->>) 'from_state',"
 	" d.event OPERATOR(pg_catalog.->>) 'to_state',"
-	" d.event OPERATOR(pg_catalog.->>) 'args',"
-	" d.event OPERATOR(pg_catalog.->>) 'payload',"
+	JSON_MEMBER("args") ","
+	JSON_MEMBER("payload") ","
 	" d.event OPERATOR(pg_catalog.->>) 'reason',"
 	" d.event OPERATOR(pg_catalog.->>) 'actor',"
-	" d.event OPERATOR(pg_catalog.->>) 'headers',"
+	JSON_MEMBER("headers") ","
 	" d.event OPERATOR(pg_catalog.->>) 'node'"
 	" FROM persistomata.dead_letter_entry d"
 	" WHERE d.route OPERATOR(pg_catalog.=) $1 AND d.retry IS NOT NULL ORDER BY d.retry LIMIT 100",
@@ -92,7 +98,7 @@ string(uint64 row, int column)
 	bool		isnull;
 	Datum		value = pst_result(row, column, &isnull);
 
-	return isnull ? NULL : TextDatumGetCString(value);
+	return isnull ? NULL : pst_to_utf8(TextDatumGetCString(value));
 }
 
 static PstEventType
@@ -146,7 +152,7 @@ name_letters(PstSinkWorker *worker, PstOutlet *outlet, PstParcel *parcel, uint64
 	memset(shipment, 0, sizeof(*shipment));
 	snprintf(parcel->name, sizeof(parcel->name), "%s-%d-%d-letters-" INT64_FORMAT,
 			 worker->log_id, outlet->route->id, outlet->cursor.generation, number(0, 2));
-	shipment->route = outlet->route->name;
+	shipment->route = outlet->route->utf8_name;
 	shipment->name = parcel->name;
 	shipment->from_position = number(0, 3);
 	shipment->to_position = number(rows - 1, 3);

@@ -62,6 +62,7 @@ make_outlet(PstSinkWorker *worker, const PstRoute *route)
 	outlet->route = palloc(sizeof(PstRoute));
 	*outlet->route = *route;
 	outlet->route->name = pstrdup(route->name);
+	outlet->route->utf8_name = pstrdup(route->utf8_name);
 	outlet->route->server = worker->server;
 	outlet->reader = pst_reader_create(context);
 	outlet->stat = pst_route_stat(MyDatabaseId, route->id);

@@ -181,7 +181,7 @@ name_shipment(PstSinkWorker *worker, PstParcel *parcel)
 			 worker->log_id, outlet->route->id, outlet->cursor.generation,
 			 parcel->batch.from_position, parcel->batch.to_position);
 	shipment->serial = ++worker->readings;
-	shipment->route = outlet->route->name;
+	shipment->route = outlet->route->utf8_name;
 	shipment->name = parcel->name;
 	shipment->from_position = parcel->batch.from_position;
 	shipment->to_position = parcel->batch.to_position;

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "encode/encode.h"
+#include "event/utf8.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "route/ack.h"
@@ -121,7 +122,7 @@ move_cursor(PstSinkWorker *worker, PstParcel *parcel, int64 to_position)
 {
 	PstOutlet  *outlet = parcel->outlet;
 
-	outlet->cursor.next_position = to_position + 1;
+	pst_cursor_move(&outlet->cursor, to_position + 1);
 	outlet->cursor.settings = parcel->settings->version;
 	outlet->cursor.intent = false;
 	outlet->cursor.counts.coalesced += parcel->coalesced;
@@ -168,7 +169,7 @@ pst_reason(const PstSink *sink, int nth)
 		fault = sink->ops->fault(sink);
 	if (fault == NULL || fault->what[0] == '\0')
 		return pstrdup("the sink gives no reason");
-	return psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said);
+	return pst_from_utf8(psprintf("%s%s%s", fault->what, fault->peer_said[0] ? ": " : "", fault->peer_said));
 }
 
 static void

@@ -141,6 +141,16 @@ sub too_new
 	return;
 }
 
+# A block of more partitions than the server takes at once (100) is no poison: it is sent in parts.
+sub partitioned
+{
+	$client->query('DROP TABLE IF EXISTS scattered');
+	my @rows = probe($server, { table => 'scattered', latest => '', partition_by => 'position' }, 'sink_probe.some(1, 350)');
+	is(SinkProbe::count('delivered', @rows), 350, "$kind: a block of too many partitions is delivered in parts") or diag explain $rows[0];
+	is($client->value('SELECT count(), uniqExact(name) FROM scattered'), "350\t350", "$kind: whole");
+	return;
+}
+
 # What is sent to a server that only listens: the statements for a cluster.
 sub for_a_cluster
 {
@@ -223,6 +233,7 @@ for my $each ('clickhouse', 'chdb')
 	misfits();
 	computed();
 	made_as_told();
+	partitioned();
 	compressed('gzip');
 	$kind eq 'chdb' ? compressed('zstd') : too_new();
 	if ($kind eq 'chdb')

@@ -173,5 +173,14 @@ $node->safe_psql('postgres', 'INSERT INTO lamp DEFAULT VALUES');
 ok(wait_for_value($node, 'postgres', $newest, 4), 'and it cuts');
 $node->stop('fast');
 
+# ---- without room ----
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'persistomata'\nmax_worker_processes = 3");
+$node->start;
+ok(wait_for(sub { workers('scheduler', 'postgres') == 1 }, 'the scheduler'), 'a scheduler, and no place for more');
+$node->safe_psql('postgres', q{CREATE SERVER roomless FOREIGN DATA WRAPPER persistomata_redis; SELECT persistomata.create_route('roomless', 'roomless')});
+ok(wait_for_value($node, 'postgres', q{SELECT DISTINCT state, last_error FROM persistomata.stat_route WHERE enabled},
+	'stopped|its worker does not run: see persistomata.stat_worker and the log of the server'), 'a route tells that its worker is missing');
+$node->stop('fast');
+
 $redis->resume;
 done_testing();

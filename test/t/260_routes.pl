@@ -47,7 +47,7 @@ sql(q{INSERT INTO lamp VALUES ('a', NULL, '1'), ('b', NULL, '2'), ('c', NULL, '3
 sql(q{UPDATE lamp SET state = 'green'});
 ok(drained('filtered'), 'a filtered route comes to the end');
 is(keys_in('filtered'), 'b,c,b,c', 'what the filter wants is sent');
-sql(q{UPDATE lamp SET n = 'x' WHERE id = 'b'; UPDATE lamp SET state = 'red'});
+sql(q{UPDATE lamp SET n = 'x' WHERE id = 'b'; SET persistomata.args = '"by hand"'; UPDATE lamp SET state = 'red'});
 ok(drained('filtered'), 'an event that the filter fails for holds nothing up');
 is(keys_in('filtered'), 'b,c,b,c,c', 'the others are sent');
 is(sql(q{SELECT route, event->>'key', reason FROM persistomata.dead_letter}),
@@ -56,7 +56,19 @@ sql(q{UPDATE persistomata.dead_letter_entry SET event = jsonb_set(event, '{paylo
 	SELECT persistomata.retry_dead_letter(id) FROM persistomata.dead_letter});
 ok(wait_for_value($node, 'postgres', 'SELECT count(*) FROM persistomata.dead_letter', 0), 'and sent when it is retried');
 is(keys_in('filtered'), 'b,c,b,c,c,b', 'behind the others');
+is((bodies('filtered'))[-1]{args}, 'by hand', 'as it was, args that are no object included');
 sql(q{SELECT persistomata.drop_route('filtered')});
+
+# ---- a route that waits for what is new is not behind ----
+route('quiet');
+for my $state ('stopped', 'idle')
+{
+	ok(wait_for_value($node, 'postgres', q{SELECT state FROM persistomata.stat_route}, $state), "a route on a quiet log is $state")
+	  if $state eq 'idle';
+	is(sql(q{SELECT position = (SELECT max(first_position + events - 1) FROM persistomata.cuts()), lag_events, lag_seconds
+			FROM persistomata.stat_route}), 't|0|0', 'and not behind');
+}
+sql(q{SELECT persistomata.drop_route('quiet')});
 
 # ---- a filter that is a function ----
 sql(q{CREATE SCHEMA sieve;
@@ -238,12 +250,23 @@ for my $wrong ([ $end + 2, $end + 3, 'has not come to' ], [ 0, 1, 'at least 1' ]
 }
 sql(q{SELECT persistomata.replay('again', 1, 9000000)});
 ok(wait_for_value($node, 'postgres', q{SELECT done FROM persistomata.stat_replay WHERE route = 'again'}, 't'), 'all of it again');
+ok(drained('again'), 'the route is not behind then');
+is(sql("SELECT persistomata.replay('again', $from, $to)"), 20, 'a part of it');
+ok(wait_for_value($node, 'postgres', q{SELECT done FROM persistomata.stat_replay WHERE route = 'again'}, 't'), 'is done');
+ok(drained('again'), 'and the route is where it stood, without anything new');
+sql(q{SELECT pg_terminate_backend(pid) FROM persistomata.stat_worker WHERE kind = 'sink'});
 sql(q{UPDATE lamp SET n = '242' WHERE id = 'd'});
-ok(drained('again'), 'and on');
+ok(drained('again'), 'and goes on');
 is((bodies('again'))[-1]{payload}{n}, 242, 'with what is new');
 my @ids = map { [ split /-/, $_->{id} ] } $client->entries('again');
 is(scalar(grep { $ids[$_][0] < $ids[ $_ - 1 ][0] } 1 .. $#ids), 0, 'ids rise through all of it');
 sql(q{SELECT persistomata.drop_route('again')});
+
+# ---- a seek to where nothing is yet ----
+route('far');
+sql(q{SELECT persistomata.seek_route('far', 9223372036854775807); UPDATE lamp SET n = '243' WHERE id = 'd'});
+ok(wait_for(sub { keys_in('far') eq 'd' }, 'the event'), 'skips what is there, and nothing that comes');
+sql(q{SELECT persistomata.drop_route('far')});
 
 # ---- start => 'snapshot' ----
 sql(q{DELETE FROM lamp; INSERT INTO lamp SELECT 'r' || i, NULL, i FROM generate_series(1, 300) i;

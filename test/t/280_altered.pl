@@ -57,6 +57,15 @@ create_sink($node, $db, 'q', $redis);
 ok(wait_for_drain($node, $db, 'r', 30), 'and one that is made again is used');
 is(client($redis)->command('XLEN', 'persistomata:lamp'), 40, 'with nothing lost');
 
+my ($ok, undef, $error) = $node->psql($db, 'ALTER SERVER q RENAME TO "other q"');
+like($error, qr/cannot rename server "q" while routes send to it\nDETAIL:  Route "r" does/, 'a server in use keeps its name');
+sql(q{SELECT persistomata.disable_route('r'); ALTER SERVER q RENAME TO "other q"; SELECT persistomata.enable_route('r')});
+sql('INSERT INTO lamp SELECT generate_series(1041, 1050)');
+ok(wait_for_drain($node, $db, 'r', 30), 'one that is renamed takes its routes along');
+is(client($redis)->command('XLEN', 'persistomata:lamp'), 50, 'which go on where they stood');
+is(sql('SELECT server FROM persistomata.stat_route'), 'other q', 'under its new name');
+sql(q{SELECT persistomata.disable_route('r'); ALTER SERVER "other q" RENAME TO q; SELECT persistomata.enable_route('r')});
+
 # ---- limits ----
 
 sql('ALTER SERVER q OPTIONS (ADD linger_ms $$3600000$$)');

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use PstTest;
 use Test::More;
 
-my %server = map { $_ => sink_server($_) } qw(clickhouse redis);
+my %server = map { $_ => sink_server($_) } qw(clickhouse chdb redis);
 my $node = new_node('reconcile');
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION persistomata;
@@ -22,17 +22,19 @@ $node->safe_psql('postgres', q{
 	SELECT persistomata.attach('coffee', 'coffee');
 });
 create_sink($node, 'postgres', 'ch', $server{clickhouse}, max_rows => 700);
+create_sink($node, 'postgres', 'modern', $server{chdb});
 create_sink($node, 'postgres', 'queue', $server{redis});
 $node->safe_psql('postgres', q{
 	CREATE SERVER mq FOREIGN DATA WRAPPER persistomata_rabbitmq OPTIONS (host '127.0.0.1', port '1');
 	SELECT persistomata.create_route('c', 'ch');
+	SELECT persistomata.create_route('n', 'modern');
 	SELECT persistomata.create_route('r', 'queue', options => '{"stream": "{machine}:{type}"}');
 	SELECT persistomata.create_route('t', 'queue', options => '{"stream": "short", "maxlen": "100"}');
 	SELECT persistomata.create_route('m', 'mq', machine => 'none');
 	INSERT INTO coffee SELECT generate_series(1, 2000)});
 $node->safe_psql('postgres', q{UPDATE coffee SET state = 'brewing' WHERE id % 2 = 0});
 $node->safe_psql('postgres', q{DELETE FROM coffee WHERE id = 7});
-ok(wait_for_drain($node, 'postgres', $_), "$_ has drained") for qw(c r t);
+ok(wait_for_drain($node, 'postgres', $_), "$_ has drained") for qw(c n r t);
 
 # reconcile($route, $arguments): what it found, once it is done.
 sub reconcile
@@ -59,6 +61,8 @@ is($found, 'done|5001|5001|0|0|0|0', 'ClickHouse holds all');
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM persistomata.reconciliation_detail WHERE run = $run"), '>', 6, 'in ranges');
 ($run, $found) = reconcile('c', ', 101, 300');
 is($found, 'done|200|200|0|0|0|0', 'a part of it');
+($run, $found) = reconcile('n');
+is($found, 'done|5001|5001|0|0|0|0', 'so does the current one');
 ($run, $found) = reconcile('r');
 is($found, 'done|5001|5001|0|0|0|0', 'Redis holds all');
 ($run, $found) = reconcile('t');
@@ -85,6 +89,13 @@ is($ch->value("SELECT groupArray(state) FROM (SELECT state FROM coffee_latest FI
 	"['ready','brewing']", 'latest states are mended');
 ($run, $found) = reconcile('c');
 is($found, 'done|5001|5000|0|2|1|0', 'once');
+my $modern = client($server{chdb});
+$modern->query("ALTER TABLE coffee DELETE WHERE name = '$gone' SETTINGS mutations_sync = 1");
+$modern->query("ALTER TABLE coffee_latest DELETE WHERE key IN ('11', '12') SETTINGS mutations_sync = 1");
+($run, $found) = reconcile('n');
+is($found, 'done|5001|5000|0|1|0|2', 'and at the current one');
+is($modern->value("SELECT groupArray(state) FROM (SELECT state FROM coffee_latest FINAL WHERE key IN ('11', '12') ORDER BY key)"),
+	"['ready','brewing']", 'where they are mended, too');
 
 my $redis = client($server{redis});
 my %entry = map { $_->{fields}{name} => [ $_, $_->{stream} ] }
