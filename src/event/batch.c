@@ -193,7 +193,8 @@ next_event(PstBatch *batch)
 	{
 		Size		size;
 
-		batch->allocated = batch->allocated ? batch->allocated * 2 : 64;
+		/* the batch before tells how many there may be: growing copies, and takes new pages */
+		batch->allocated = batch->allocated ? batch->allocated * 2 : Max(batch->expected, 64);
 		size = sizeof(PstEvent) * batch->allocated;
 		batch->events = batch->events ? repalloc_huge(batch->events, size) :
 			MemoryContextAllocHuge(batch->context, size);
@@ -244,6 +245,7 @@ pst_reader_read(PstReader *reader, PstBatch *batch, const PstReadLimits *limits,
 	PstHome		home;
 	int			scanned = 0;
 
+	batch->expected = batch->nevents + batch->nevents / 16;
 	batch->events = NULL;
 	batch->nevents = batch->allocated = 0;
 	batch->bytes = 0;

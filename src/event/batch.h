@@ -36,6 +36,7 @@ typedef struct PstBatch
 	PstEvent   *events;			/* those wanted */
 	int			nevents;
 	int			allocated;
+	int			expected;
 	PstTexts	texts;
 	Size		bytes;			/* about what it weighs in memory and on the wire */
 	int64		from_position;	/* what it covers; nothing if to < from */
