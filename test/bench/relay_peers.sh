@@ -32,7 +32,7 @@ arrived() {
 	case $1 in
 		redis) there=$(redis-cli -p "${port[redis]}" XLEN bench) ;;
 		clickhouse) there=$(curl -sf --data-binary "SELECT count() FROM $2" "http://127.0.0.1:${port[clickhouse]}/") ;;
-		rabbitmq) there=$(as_postgres "$work/src/test/servers/rabbitmq.sh" ctl "$work/servers/rabbitmq" -q list_queues --no-table-headers messages) ;;
+		rabbitmq) there=$(as_postgres "$work/src/test/servers/rabbitmq.sh" ctl "$work/servers/rabbitmq" -q list_queues --no-table-headers name messages | awk '$1 == "q" { print $2 }') ;;
 	esac
 	[ "$there" = "$3" ] || die "at $1 are $there events of $3"
 }
