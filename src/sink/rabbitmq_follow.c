@@ -111,6 +111,7 @@ pst_rabbit_take_up(PstRabbit *rabbit, const PstShipment *shipment)
 	rabbit->due_here = rabbit->due;
 	rabbit->delivered = rabbit->unroutable = 0;
 	rabbit->blocked_since = 0;
+	memset(&rabbit->fault, 0, sizeof(rabbit->fault));
 	for (int i = 0; i < rabbit->next; i++)
 		pst_rabbit_count(rabbit, &rabbit->events[i]);
 	return true;
