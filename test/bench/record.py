@@ -87,11 +87,12 @@ def amqp_frames(data):
 
 
 def rabbitmq(file, out):
-    key, properties, body, left = None, b"", b"", 0
+    key, properties, body, left, ours = None, b"", b"", 0, False
     with open(out + ".messages", "wb") as messages:
         for kind, payload in amqp_frames(open(file, "rb").read()):
             if kind == 1 and payload[:4] == b"\0\x3c\0\x28":      # basic.publish
                 at = 6 + 1 + payload[6]
+                ours = payload[6] > 0                             # the default exchange is the nonce's
                 key = payload[at + 1:at + 1 + payload[at]]
                 continue
             if kind == 2:
@@ -99,7 +100,7 @@ def rabbitmq(file, out):
             elif kind == 3:
                 body += payload
                 left -= len(payload)
-            if kind in (2, 3) and left == 0:
+            if kind in (2, 3) and left == 0 and ours:
                 for part in key, properties, body:
                     messages.write(struct.pack(">I", len(part)) + part)
 
