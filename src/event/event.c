@@ -24,3 +24,15 @@ pst_event_type_name(PstEventType type)
 	}
 	return "unknown";
 }
+
+bool
+pst_event_name_read(const char *name, int *timeline, int64 *event_id)
+{
+	const char *dash = strchr(name, '-');
+	long long	id;
+
+	if (dash == NULL || sscanf(dash, "-%d-%lld", timeline, &id) != 2)
+		return false;
+	*event_id = id;
+	return true;
+}

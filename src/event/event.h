@@ -54,4 +54,7 @@ typedef struct PstEvent
 /* "init", "state", "value", "errored", "deleted"; a constant string */
 extern const char *pst_event_type_name(PstEventType type);
 
+/* Take an event's name apart: "<log id>-<timeline>-<event_id>".  False if it is none. */
+extern bool pst_event_name_read(const char *name, int *timeline, int64 *event_id);
+
 #endif							/* PST_EVENT_H */

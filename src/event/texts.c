@@ -9,8 +9,8 @@
 
 #define PIECE (64 * 1024)
 
-char *
-pst_texts_room(PstTexts *texts, Size length)
+static char *
+take_room(PstTexts *texts, Size length)
 {
 	char	   *room = texts->at;
 
@@ -32,7 +32,7 @@ pst_texts_room(PstTexts *texts, Size length)
 char *
 pst_texts_add(PstTexts *texts, const char *bytes, Size length)
 {
-	char	   *text = pst_texts_room(texts, length + 1);
+	char	   *text = take_room(texts, length + 1);
 
 	memcpy(text, bytes, length);
 	text[length] = '\0';

@@ -26,9 +26,6 @@ pst_texts_begin(PstTexts *texts, MemoryContext context)
 	texts->bytes = 0;
 }
 
-/* Room for so many bytes, to be filled by the caller. */
-extern char *pst_texts_room(PstTexts *texts, Size length);
-
 /* A copy, with a NUL behind it. */
 extern char *pst_texts_add(PstTexts *texts, const char *bytes, Size length);
 

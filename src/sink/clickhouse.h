@@ -133,6 +133,7 @@ typedef struct PstChTable
 	int			window;			/* blocks in which a token is remembered; 0: not at all */
 	int			window_seconds; /* likewise by age; 0: no bound */
 	int64		top;			/* no event of this log was there beyond, when it was asked … */
+	int64		top_from;		/* … from here on … */
 	int64		top_doubt;		/* … for this doubt; 0: never */
 	int			ncolumns;
 	PstNativeColumn columns[PST_NATIVE_MAX_COLUMNS];
@@ -160,8 +161,8 @@ extern void pst_ch_sql_holds(StringInfo sql, const PstChTable *table, int64 from
 extern void pst_ch_sql_running(StringInfo sql, const char *name);
 extern void pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *shipment,
 							  int64 first, int64 last, const char *prefix);
-/* the greatest position that is there of the log whose names begin so; 0: none */
-extern void pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix);
+/* the greatest position, not less than from, that is there of the log whose names begin so; 0: none */
+extern void pst_ch_sql_top(StringInfo sql, const PstChTable *table, int64 from, const char *prefix);
 
 /*
  * Read the answer to pst_ch_sql_look.  Says what is missing; if nothing is,
@@ -377,7 +378,7 @@ extern void pst_ch_begin_write(PstChSink *sink, PstChStep step);
 extern void pst_ch_begin_look(PstChSink *sink);
 extern void pst_ch_begin_create(PstChSink *sink);
 extern void pst_ch_begin_ask_running(PstChSink *sink);
-extern void pst_ch_begin_ask_top(PstChSink *sink);
+extern void pst_ch_begin_ask_top(PstChSink *sink, int64 from);
 extern void pst_ch_begin_ask_landed(PstChSink *sink);
 extern void pst_ch_begin_insert(PstChSink *sink);
 

@@ -141,7 +141,7 @@ next(PstChSink *sink)
 	if (sink->version == PST_CH_UNKNOWN)
 		pst_ch_begin_version(sink);
 	else if (sink->group < sink->ngroups && sink->tops)
-		pst_ch_begin_ask_top(sink);
+		pst_ch_begin_ask_top(sink, 0);
 	else if (sink->group < sink->ngroups && !sink->groups[sink->group].table->seen)
 		pst_ch_begin_look(sink);
 	else if (sink->group < sink->ngroups)

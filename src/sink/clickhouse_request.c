@@ -96,16 +96,17 @@ pst_ch_begin_ask_running(PstChSink *sink)
 }
 
 /*
- * A worker that finds a long backlog cannot tell whether an earlier one has sent
- * some of it, long ago.  One question about all spares one about each shipment.
+ * Where does the table end?  A worker that finds a long backlog cannot tell
+ * whether an earlier one has sent some of it, long ago: one question about all
+ * spares one about each shipment.
  */
 void
-pst_ch_begin_ask_top(PstChSink *sink)
+pst_ch_begin_ask_top(PstChSink *sink, int64 from)
 {
 	char	   *prefix = pst_ch_log_prefix(sink);
 
 	clear_request(sink);
-	pst_ch_sql_top(&sink->sql, table_under_way(sink), prefix);
+	pst_ch_sql_top(&sink->sql, table_under_way(sink), from, prefix);
 	pfree(prefix);
 	begin(sink, PST_CH_ASK_TOP, &sink->sql, SHORT_ANSWER);
 }

@@ -153,19 +153,25 @@ is_seen(PstChSink *sink)
 	return false;
 }
 
+static int64
+first_position(const PstChSink *sink)
+{
+	return sink->shipment->events[sink->rows[sink->groups[sink->group].from]].position;
+}
+
 static bool
 knows_top(PstChSink *sink)
 {
-	return table_under_way(sink)->top_doubt == sink->shipment->at_rest;
+	const PstChTable *table = table_under_way(sink);
+
+	return table->top_doubt == sink->shipment->at_rest && first_position(sink) >= table->top_from;
 }
 
 /* The table ended before this shipment when we asked, and that was after all that is in doubt. */
 static bool
 is_beyond_top(PstChSink *sink)
 {
-	const PstChGroup *group = &sink->groups[sink->group];
-
-	return knows_top(sink) && sink->shipment->events[sink->rows[group->from]].position > group->table->top;
+	return knows_top(sink) && first_position(sink) > table_under_way(sink)->top;
 }
 
 static void
@@ -191,7 +197,7 @@ next(PstChSink *sink)
 	else if (work->doubt == PST_CH_DOUBT_OPEN)
 		pst_ch_begin_ask_running(sink);
 	else if (work->doubt == PST_CH_DOUBT_OLD && !knows_top(sink))
-		pst_ch_begin_ask_top(sink);
+		pst_ch_begin_ask_top(sink, first_position(sink));
 	else if (work->doubt != PST_CH_NO_DOUBT)
 		pst_ch_begin_ask_landed(sink);
 	else
@@ -272,6 +278,17 @@ after_create(PstChSink *sink)
 {
 	sink->work.creations++;
 	sink->work.missing = PST_CH_ALL_THERE;	/* look again */
+	next(sink);
+}
+
+static void
+after_ask_top(PstChSink *sink, const PstChAnswer *answer)
+{
+	PstChTable *table = table_under_way(sink);
+
+	table->top = strtoll(answer->text, NULL, 10);
+	table->top_from = first_position(sink);
+	table->top_doubt = sink->shipment->at_rest;
 	next(sink);
 }
 
@@ -408,9 +425,7 @@ after_success(PstChSink *sink, const PstChAnswer *answer)
 			after_ask_running(sink, answer);
 			break;
 		case PST_CH_ASK_TOP:
-			table_under_way(sink)->top = strtoll(answer->text, NULL, 10);
-			table_under_way(sink)->top_doubt = sink->shipment->at_rest;
-			next(sink);
+			after_ask_top(sink, answer);
 			break;
 		case PST_CH_ASK_LANDED:
 			after_ask_landed(sink, answer);

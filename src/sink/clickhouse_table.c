@@ -413,11 +413,11 @@ pst_ch_sql_others(StringInfo sql, const PstChTable *table, const PstShipment *sh
 }
 
 void
-pst_ch_sql_top(StringInfo sql, const PstChTable *table, const char *prefix)
+pst_ch_sql_top(StringInfo sql, const PstChTable *table, int64 from, const char *prefix)
 {
 	appendStringInfoString(sql, "SELECT max(position) FROM ");
 	pst_ch_quote_name(sql, table->name);
-	appendStringInfoString(sql, " WHERE startsWith(toString(name), ");
+	appendStringInfo(sql, " WHERE position >= " UINT64_FORMAT " AND startsWith(toString(name), ", (uint64) from);
 	pst_ch_quote_text(sql, prefix);
 	appendStringInfoChar(sql, ')');
 }

@@ -203,16 +203,25 @@ postgres_close(PstSink *base)
 
 /* ----- a shipment ----- */
 
-static void
-postgres_send(PstSink *base, const PstShipment *shipment)
+/* The memory of what comes next, emptied; returns the one that was current. */
+static MemoryContext
+begin_scratch(PstPostgres *sink)
 {
-	PstPostgres *sink = (PstPostgres *) base;
 	MemoryContext before;
 
 	MemoryContextReset(sink->scratch);
 	before = MemoryContextSwitchTo(sink->scratch);
 	initStringInfo(&sink->sql);
 	initStringInfo(&sink->json);
+	return before;
+}
+
+static void
+postgres_send(PstSink *base, const PstShipment *shipment)
+{
+	PstPostgres *sink = (PstPostgres *) base;
+	MemoryContext before = begin_scratch(sink);
+
 	pst_pg_ship_begin(sink, shipment);
 	MemoryContextSwitchTo(before);
 }
@@ -221,12 +230,8 @@ static void
 postgres_mark(PstSink *base, const PstShipment *shipment, bool leave)
 {
 	PstPostgres *sink = (PstPostgres *) base;
-	MemoryContext before;
+	MemoryContext before = begin_scratch(sink);
 
-	MemoryContextReset(sink->scratch);
-	before = MemoryContextSwitchTo(sink->scratch);
-	initStringInfo(&sink->sql);
-	initStringInfo(&sink->json);
 	pst_pg_mark_begin(sink, shipment, leave);
 	MemoryContextSwitchTo(before);
 }

@@ -166,7 +166,6 @@ static void
 rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 {
 	PstRabbit  *rabbit = (PstRabbit *) sink;
-	const PstSinkOps *ops = &pst_rabbitmq_sink;
 
 	pst_rabbit_refresh(rabbit);
 	if (pst_rabbit_take_up(rabbit, shipment))
@@ -177,16 +176,9 @@ rabbitmq_send(PstSink *sink, const PstShipment *shipment)
 	rabbit->nevents = 0;
 	pst_rabbit_make_room(rabbit, shipment->nevents);
 	memset(rabbit->events, 0, shipment->nevents * sizeof(PstRabbitEvent));
-	memset(&rabbit->fault, 0, sizeof(rabbit->fault));
-	rabbit->shipment = shipment;
-	rabbit->nevents = shipment->nevents;
-	rabbit->follower.nevents = 0;
-	rabbit->exchange = pst_option_or_default(ops, shipment->options, "exchange");
-	rabbit->exchange_type = pst_option_or_default(ops, shipment->options, "exchange_type");
-	rabbit->routing_key = pst_option_or_default(ops, shipment->options, "routing_key");
+	pst_rabbit_take(rabbit, shipment);
 	rabbit->npublished = rabbit->next = rabbit->settled_below = rabbit->due = rabbit->due_here = 0;
-	rabbit->delivered = rabbit->unroutable = rabbit->return_hint = 0;
-	rabbit->blocked_since = 0;
+	rabbit->return_hint = 0;
 	rabbit->returning = rabbit->may_not_declare = false;
 	rabbit->step = PST_RABBIT_CONNECT;
 }

@@ -18,11 +18,33 @@
 #include "sink/rabbitmq_shipment.h"
 #include "utils/memutils.h"
 
+const PstShipment *
+pst_rabbit_shipment_of(const PstRabbit *rabbit, int nth)
+{
+	return nth < rabbit->nevents ? rabbit->shipment : &rabbit->follower;
+}
+
 const PstEvent *
 pst_rabbit_event(const PstRabbit *rabbit, int nth)
 {
-	return nth < rabbit->nevents ? &rabbit->shipment->events[nth] :
-		&rabbit->follower.events[nth - rabbit->nevents];
+	return &pst_rabbit_shipment_of(rabbit, nth)->events[nth < rabbit->nevents ? nth : nth - rabbit->nevents];
+}
+
+/* From now on it is the one under way. */
+void
+pst_rabbit_take(PstRabbit *rabbit, const PstShipment *shipment)
+{
+	const PstSinkOps *ops = rabbit->base.ops;
+
+	rabbit->shipment = shipment;
+	rabbit->nevents = shipment->nevents;
+	rabbit->follower.nevents = 0;
+	rabbit->exchange = pst_option_or_default(ops, shipment->options, "exchange");
+	rabbit->exchange_type = pst_option_or_default(ops, shipment->options, "exchange_type");
+	rabbit->routing_key = pst_option_or_default(ops, shipment->options, "routing_key");
+	rabbit->delivered = rabbit->unroutable = 0;
+	rabbit->blocked_since = 0;
+	memset(&rabbit->fault, 0, sizeof(rabbit->fault));
 }
 
 static void *
@@ -102,16 +124,8 @@ pst_rabbit_take_up(PstRabbit *rabbit, const PstShipment *shipment)
 	if (rabbit->follower.nevents == 0 || rabbit->follower.serial != shipment->serial)
 		return false;
 	move_up(rabbit);
-	rabbit->shipment = shipment;
-	rabbit->nevents = shipment->nevents;
-	rabbit->follower.nevents = 0;
-	rabbit->exchange = pst_option_or_default(rabbit->base.ops, shipment->options, "exchange");
-	rabbit->exchange_type = pst_option_or_default(rabbit->base.ops, shipment->options, "exchange_type");
-	rabbit->routing_key = pst_option_or_default(rabbit->base.ops, shipment->options, "routing_key");
+	pst_rabbit_take(rabbit, shipment);
 	rabbit->due_here = rabbit->due;
-	rabbit->delivered = rabbit->unroutable = 0;
-	rabbit->blocked_since = 0;
-	memset(&rabbit->fault, 0, sizeof(rabbit->fault));
 	for (int i = 0; i < rabbit->next; i++)
 		pst_rabbit_count(rabbit, &rabbit->events[i]);
 	return true;

@@ -34,7 +34,7 @@ pst_rabbit_message_id(PstRabbit *rabbit, int nth)
 	resetStringInfo(&rabbit->message_id);
 	appendStringInfoString(&rabbit->message_id, pst_rabbit_event(rabbit, nth)->name);
 	appendStringInfoCharMacro(&rabbit->message_id, '/');
-	appendStringInfoString(&rabbit->message_id, nth < rabbit->nevents ? rabbit->shipment->route : rabbit->follower.route);
+	appendStringInfoString(&rabbit->message_id, pst_rabbit_shipment_of(rabbit, nth)->route);
 	rabbit->message_id.len = Min(rabbit->message_id.len, MAX_SHORT);
 }
 
@@ -142,9 +142,8 @@ bool
 pst_rabbit_publish(PstRabbit *rabbit, int nth)
 {
 	PstRabbitConnection *conn = &rabbit->conn;
-	const PstShipment *shipment = nth < rabbit->nevents ? rabbit->shipment : &rabbit->follower;
 	const PstEvent *event = pst_rabbit_event(rabbit, nth);
-	const char *format = shipment->format;
+	const char *format = pst_rabbit_shipment_of(rabbit, nth)->format;
 	bool		enveloped = format && strcmp(format, "cloudevents") == 0;
 	int			before = conn->out.len;
 	amqp_basic_publish_t publish = {0};
@@ -152,7 +151,7 @@ pst_rabbit_publish(PstRabbit *rabbit, int nth)
 	Headers		headers;
 
 	resetStringInfo(&rabbit->key);
-	pst_encode_address(&rabbit->key, pst_option_or_default(rabbit->base.ops, shipment->options, "routing_key"), event);
+	pst_encode_address(&rabbit->key, rabbit->routing_key, event);	/* a follower's is the same */
 	if (rabbit->key.len > MAX_SHORT)
 		return refuse(rabbit, nth, PST_RABBIT_LONG_KEY, "the routing key is longer than 255 bytes");
 	resetStringInfo(&rabbit->body);

@@ -122,9 +122,11 @@ extern void pst_rabbit_mark(PstSink *sink, const PstShipment *shipment, bool lea
 extern PstSinkProgress pst_rabbit_mark_step(PstRabbit *rabbit);
 extern const char *pst_rabbit_marked(const PstSink *sink);
 
-/* in rabbitmq_follow.c: the nth event of the shipment, or of the one behind it */
+/* in rabbitmq_follow.c: the nth event of the shipment, or of the one behind it, and whose it is */
+extern const PstShipment *pst_rabbit_shipment_of(const PstRabbit *rabbit, int nth);
 extern const PstEvent *pst_rabbit_event(const PstRabbit *rabbit, int nth);
 extern void pst_rabbit_make_room(PstRabbit *rabbit, int nevents);
+extern void pst_rabbit_take(PstRabbit *rabbit, const PstShipment *shipment);
 extern void pst_rabbit_follow(PstSink *sink, const PstShipment *next);
 /* the shipment is the one that followed, and its time has come; false if it is not */
 extern bool pst_rabbit_take_up(PstRabbit *rabbit, const PstShipment *shipment);

@@ -43,17 +43,11 @@ static PstQuery ask_query = {
 	2, {INT4OID, INT8OID}, NULL
 };
 
-/* "<log id>-<timeline>-<event id>", of a timeline before ours? */
+/* Is it of a timeline before ours? */
 static bool
 is_of_earlier(const char *name, int *timeline, int64 *event_id)
 {
-	const char *dash = strchr(name, '-');
-	long long	id;
-
-	if (dash == NULL || sscanf(dash, "-%d-%lld", timeline, &id) != 2)
-		return false;
-	*event_id = id;
-	return *timeline < (int) GetWALInsertionTimeLine();
+	return pst_event_name_read(name, timeline, event_id) && *timeline < (int) GetWALInsertionTimeLine();
 }
 
 /* Moves those of the names that the log lacks to the other list.  In SPI. */

@@ -107,18 +107,11 @@ type_of(const char *name)
 	return (PstEventType) (name ? name[0] : 's');
 }
 
-/* <log id>-<timeline>-<event_id> */
-static int
-timeline_of(const char *name)
-{
-	const char *at = strchr(name, '-');
-
-	return at ? atoi(at + 1) : 0;
-}
-
 static void
 read_letter(uint64 row, PstEvent *event, const PstCut *newest)
 {
+	int64		event_id;
+
 	memset(event, 0, sizeof(*event));
 	event->position = number(row, 3);
 	event->name = string(row, 4);
@@ -139,7 +132,7 @@ read_letter(uint64 row, PstEvent *event, const PstCut *newest)
 	event->actor = string(row, 19);
 	event->headers = string(row, 20);
 	event->node = string(row, 21);
-	event->timeline = timeline_of(event->name);
+	(void) pst_event_name_read(event->name, &event->timeline, &event_id);
 	event->stream_ms = newest->stream_ms;
 	event->ordinal = LETTER_ORDINAL + number(row, 2);
 }
